@@ -1,0 +1,166 @@
+//! nfnetlink batches: all messages between a begin and an end take effect together or not
+//! at all (`net/netfilter/nfnetlink.c`, `nfnetlink_rcv_batch`).
+//!
+//! The kernel answers a batch with one error message for each message that failed, and
+//! with acknowledgements where they were asked for. Only the last message asks, so that a
+//! batch of any length has a short answer.
+//!
+//! Invariant: one batch is one buffer, to be sent by one `send`: the kernel discards a
+//! batch that arrives in pieces.
+
+use crate::attr::Writer;
+use crate::message::{self, flags};
+
+/// `NFNL_MSG_BATCH_BEGIN` and `NFNL_MSG_BATCH_END` (`uapi/linux/netfilter/nfnetlink.h`).
+const BEGIN: u16 = 0x10;
+const END: u16 = 0x11;
+
+/// A finished batch.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    starts: Vec<usize>,
+}
+
+impl Batch {
+    /// The bytes to send.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many messages there are between begin and end.
+    #[must_use]
+    pub fn message_count(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.starts.is_empty()
+    }
+
+    /// The index of the message that the kernel answers with this sequence number; `None`
+    /// when the answer is about the batch as a whole.
+    #[must_use]
+    pub fn index_of(&self, sequence: u32) -> Option<usize> {
+        let index = usize::try_from(sequence).ok()?.checked_sub(1)?;
+        (index < self.starts.len()).then_some(index)
+    }
+}
+
+/// Writes a batch message by message.
+#[derive(Debug)]
+pub struct BatchWriter {
+    writer: Writer,
+    starts: Vec<usize>,
+    subsystem: u8,
+}
+
+impl BatchWriter {
+    /// Begins a batch for `subsystem` (`NFNL_SUBSYS_NFTABLES` is 10).
+    #[must_use]
+    pub fn new(subsystem: u8) -> Self {
+        let mut writer = Writer::with_capacity(4096);
+        write_edge(&mut writer, BEGIN, 0, subsystem);
+        Self {
+            writer,
+            starts: Vec::new(),
+            subsystem,
+        }
+    }
+
+    /// Appends a message of this subsystem. `family` goes into its `nfgenmsg`; `fill`
+    /// writes the attributes.
+    pub fn message(&mut self, kind: u8, flags: u16, family: u8, fill: impl FnOnce(&mut Writer)) {
+        self.starts.push(self.writer.len());
+        let kind = u16::from(self.subsystem) << 8 | u16::from(kind);
+        message::write(
+            &mut self.writer,
+            kind,
+            flags,
+            sequence(self.starts.len()),
+            |w| {
+                w.raw(&[family, 0, 0, 0]);
+                fill(w);
+            },
+        );
+    }
+
+    /// How many messages were appended.
+    #[must_use]
+    pub fn message_count(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Ends the batch and asks for an acknowledgement of its last message.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLong`] when some attribute outgrew its length field: a bug in whoever filled
+    /// the messages, since lists have to be split before that.
+    pub fn finish(self) -> Result<Batch, TooLong> {
+        let Self {
+            mut writer,
+            starts,
+            subsystem,
+        } = self;
+        if writer.is_too_long() {
+            return Err(TooLong);
+        }
+        if let Some(last) = starts.last() {
+            let at = last + 6;
+            let old = u16::from_ne_bytes([writer.bytes()[at], writer.bytes()[at + 1]]);
+            writer.patch(at, &(old | flags::ACK).to_ne_bytes());
+        }
+        write_edge(&mut writer, END, sequence(starts.len() + 1), subsystem);
+        Ok(Batch {
+            bytes: writer.into_bytes(),
+            starts,
+        })
+    }
+}
+
+/// Message n, counted from 1, has sequence number n; the begin has 0.
+fn sequence(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn write_edge(writer: &mut Writer, kind: u16, sequence: u32, subsystem: u8) {
+    message::write(writer, kind, 0, sequence, |w| w.raw(&[0, 0, 0, subsystem]));
+}
+
+/// An attribute is longer than 65,535 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a netlink attribute outgrew 65,535 bytes")]
+pub struct TooLong;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Messages;
+
+    #[test]
+    fn only_the_last_message_asks_for_an_acknowledgement() {
+        let mut batch = BatchWriter::new(10);
+        batch.message(0, flags::CREATE, 2, |w| w.text(1, "a"));
+        batch.message(3, flags::CREATE, 2, |w| w.text(1, "b"));
+        let batch = batch.finish().expect("short enough");
+        let seen: Vec<_> = Messages::new(batch.bytes())
+            .map(|m| (m.kind, m.flags, m.sequence))
+            .collect();
+        let asked = flags::REQUEST | flags::CREATE | flags::ACK;
+        let expected = [
+            (BEGIN, flags::REQUEST, 0),
+            (0x0a00, flags::REQUEST | flags::CREATE, 1),
+            (0x0a03, asked, 2),
+            (END, flags::REQUEST, 3),
+        ];
+        assert_eq!(seen, expected);
+        assert_eq!(
+            (batch.index_of(0), batch.index_of(2), batch.index_of(3)),
+            (None, Some(1), None)
+        );
+    }
+}

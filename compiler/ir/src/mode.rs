@@ -1,0 +1,104 @@
+//! kube-proxy's three modes, and the questions on which they deliberately differ.
+//!
+//! Every difference is a method here, so that "the modes differ" is an entry in one table
+//! and never an exception somewhere in a lowering or a test. Sources: kube-proxy's three
+//! proxiers; KEP-3866 lists the differences of the nftables mode.
+//!
+//! Invariant: knows what modes promise, not how a backend keeps the promise.
+
+use std::fmt;
+
+/// A mode of kube-proxy, and so the promise that a backend keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProxyMode {
+    /// iptables mode.
+    Iptables,
+    /// nftables mode.
+    Nftables,
+    /// IPVS mode.
+    Ipvs,
+}
+
+impl ProxyMode {
+    /// All modes, in the order of the enum.
+    pub const ALL: [Self; 3] = [Self::Iptables, Self::Nftables, Self::Ipvs];
+
+    /// Whether a packet to a cluster IP but to no port of its Services is rejected.
+    /// iptables mode lets it pass.
+    #[must_use]
+    pub fn rejects_unknown_ports(self) -> bool {
+        !matches!(self, Self::Iptables)
+    }
+
+    /// Whether a packet to an unallocated address of the service CIDRs is dropped.
+    #[must_use]
+    pub fn drops_unallocated(self) -> bool {
+        matches!(self, Self::Nftables)
+    }
+
+    /// Whether node ports answer on the node's primary address only, when
+    /// `nodePortAddresses` is not set. The other modes answer on every local address.
+    #[must_use]
+    pub fn node_ports_on_primary_only(self) -> bool {
+        matches!(self, Self::Nftables)
+    }
+
+    /// Whether node ports can answer on loopback addresses (IPv4 only, and only when
+    /// `localhostNodePorts` is on).
+    #[must_use]
+    pub fn can_serve_localhost(self) -> bool {
+        matches!(self, Self::Iptables)
+    }
+
+    /// Whether a `Local` policy without local endpoints falls back to all endpoints. The
+    /// other modes drop.
+    #[must_use]
+    pub fn local_falls_back_to_all(self) -> bool {
+        matches!(self, Self::Ipvs)
+    }
+
+    /// Whether, under `externalTrafficPolicy: Local`, the node's own pods and processes may
+    /// use endpoints on other nodes. In IPVS mode they get what strangers get.
+    #[must_use]
+    pub fn short_circuits_own_traffic(self) -> bool {
+        !matches!(self, Self::Ipvs)
+    }
+
+    /// Whether unknown ports are rejected at external and load balancer addresses too:
+    /// IPVS mode binds those to its dummy link and guards them like cluster IPs.
+    #[must_use]
+    pub fn guards_external_addresses(self) -> bool {
+        matches!(self, Self::Ipvs)
+    }
+
+    /// Whether source ranges are enforced for a Service that has no endpoint at all, so
+    /// that a stranger's packet is dropped where a friend's is rejected.
+    #[must_use]
+    pub fn firewalls_without_endpoints(self) -> bool {
+        !matches!(self, Self::Iptables)
+    }
+
+    /// Whether packets that the node itself sends to an external or load balancer address
+    /// of a Service without endpoints are refused. iptables mode checks those addresses in
+    /// INPUT and FORWARD only, so such a packet leaves the node.
+    #[must_use]
+    pub fn refuses_own_packets_to_external(self) -> bool {
+        !matches!(self, Self::Iptables)
+    }
+
+    /// Whether the mode accepts the health check node port in the filter table.
+    #[must_use]
+    pub fn accepts_health_check_port(self) -> bool {
+        !matches!(self, Self::Nftables)
+    }
+}
+
+impl fmt::Display for ProxyMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Iptables => "iptables",
+            Self::Nftables => "nftables",
+            Self::Ipvs => "ipvs",
+        })
+    }
+}
