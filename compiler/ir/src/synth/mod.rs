@@ -3,7 +3,14 @@
 //! The bench and the tests both need many Services of a known shape. Addresses are laid
 //! out so that Service *i* and endpoint *j* can be told from the address alone.
 //!
-//! Invariant: no randomness and no clock; everything follows from the arguments.
+//! Invariant: no clock and no randomness but that of a seed; everything follows from the
+//! arguments.
+
+mod dice;
+mod sample;
+
+pub use dice::Dice;
+pub use sample::{Sample, sample};
 
 use crate::{
     Endpoint, Family, Ir, Node, Port, Protocol, Scheduler, Service, ServiceName, TrafficPolicy,
