@@ -92,13 +92,9 @@ pub struct Recorder {
 impl Apply for Recorder {
     fn apply(&mut self, steps: &[Step]) -> Result<Receipt, Refusal> {
         self.steps.extend_from_slice(steps);
-        let receipt = |s: &Step| StepReceipt {
-            elapsed: Duration::ZERO,
-            byte_count: s.byte_count(),
-        };
-        Ok(Receipt {
-            steps: steps.iter().map(receipt).collect(),
-        })
+        let receipt =
+            |s: &Step| StepReceipt { elapsed: Duration::ZERO, byte_count: s.byte_count() };
+        Ok(Receipt { steps: steps.iter().map(receipt).collect() })
     }
 
     fn ask(&mut self, questions: &[Question]) -> Result<Vec<Answer>, Refusal> {

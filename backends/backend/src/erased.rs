@@ -73,22 +73,12 @@ impl<B: Backend> AnyBackend for B {
     }
 
     fn lower(&self, ir: &Ir) -> Lowered<AnyProgram> {
-        let Lowered {
-            program,
-            unsupported,
-        } = Backend::lower(self, ir);
-        Lowered {
-            program: AnyProgram(Box::new(program)),
-            unsupported,
-        }
+        let Lowered { program, unsupported } = Backend::lower(self, ir);
+        Lowered { program: AnyProgram(Box::new(program)), unsupported }
     }
 
     fn diff(&self, old: &AnyProgram, new: &AnyProgram) -> AnyPatch {
-        AnyPatch(Box::new(Backend::diff(
-            self,
-            program::<B>(old),
-            program::<B>(new),
-        )))
+        AnyPatch(Box::new(Backend::diff(self, program::<B>(old), program::<B>(new))))
     }
 
     fn is_empty(&self, any: &AnyPatch) -> bool {

@@ -23,10 +23,7 @@ impl Backend for Nothing {
     fn empty(&self, _family: Family) {}
 
     fn lower(&self, _ir: &Ir) -> Lowered<()> {
-        Lowered {
-            program: (),
-            unsupported: Vec::new(),
-        }
+        Lowered { program: (), unsupported: Vec::new() }
     }
 
     fn diff(&self, _old: &(), _new: &()) {}

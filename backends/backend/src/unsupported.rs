@@ -28,15 +28,7 @@ pub struct Reason {
 
 impl fmt::Display for Unsupported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            service,
-            protocol,
-            reason,
-        } = self;
-        write!(
-            f,
-            "{service} ({protocol}): {}: {}",
-            reason.feature, reason.why
-        )
+        let Self { service, protocol, reason } = self;
+        write!(f, "{service} ({protocol}): {}: {}", reason.feature, reason.why)
     }
 }

@@ -46,10 +46,7 @@ impl Writer {
     /// An empty writer with room for `capacity` bytes.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
-        Self {
-            bytes: Vec::with_capacity(capacity),
-            too_long: false,
-        }
+        Self { bytes: Vec::with_capacity(capacity), too_long: false }
     }
 
     /// Bytes written so far.
@@ -207,11 +204,7 @@ impl<'a> Attr<'a> {
     /// The payload as text up to the first NUL, if it is UTF-8.
     #[must_use]
     pub fn text(&self) -> Option<&'a str> {
-        let end = self
-            .payload
-            .iter()
-            .position(|b| *b == 0)
-            .unwrap_or(self.payload.len());
+        let end = self.payload.iter().position(|b| *b == 0).unwrap_or(self.payload.len());
         std::str::from_utf8(&self.payload[..end]).ok()
     }
 }
@@ -283,22 +276,13 @@ mod tests {
         let mut attrs = Attrs::new(writer.bytes());
         assert_eq!(attrs.next().and_then(|a| a.text()), Some("nat"));
         let nest = attrs.next().expect("the nest");
-        assert_eq!(
-            (nest.kind, nest.nested().find(1).and_then(|a| a.be32())),
-            (2, Some(7))
-        );
+        assert_eq!((nest.kind, nest.nested().find(1).and_then(|a| a.be32())), (2, Some(7)));
         assert_eq!(attrs.next(), None);
     }
 
     #[test]
     fn nonsense_ends_the_walk() {
-        for bytes in [
-            &[][..],
-            &[3, 0, 1, 0],
-            &[9, 0, 1, 0, 0],
-            &[200, 0, 0],
-            &[0; 8],
-        ] {
+        for bytes in [&[][..], &[3, 0, 1, 0], &[9, 0, 1, 0, 0], &[200, 0, 0], &[0; 8]] {
             assert_eq!(Attrs::new(bytes).next(), None, "{bytes:?}");
         }
     }

@@ -64,11 +64,7 @@ impl BatchWriter {
     pub fn new(subsystem: u8) -> Self {
         let mut writer = Writer::with_capacity(4096);
         write_edge(&mut writer, BEGIN, 0, subsystem);
-        Self {
-            writer,
-            starts: Vec::new(),
-            subsystem,
-        }
+        Self { writer, starts: Vec::new(), subsystem }
     }
 
     /// Appends a message of this subsystem. `family` goes into its `nfgenmsg`; `fill`
@@ -76,16 +72,10 @@ impl BatchWriter {
     pub fn message(&mut self, kind: u8, flags: u16, family: u8, fill: impl FnOnce(&mut Writer)) {
         self.starts.push(self.writer.len());
         let kind = u16::from(self.subsystem) << 8 | u16::from(kind);
-        message::write(
-            &mut self.writer,
-            kind,
-            flags,
-            sequence(self.starts.len()),
-            |w| {
-                w.raw(&[family, 0, 0, 0]);
-                fill(w);
-            },
-        );
+        message::write(&mut self.writer, kind, flags, sequence(self.starts.len()), |w| {
+            w.raw(&[family, 0, 0, 0]);
+            fill(w);
+        });
     }
 
     /// How many messages were appended.
@@ -101,11 +91,7 @@ impl BatchWriter {
     /// [`TooLong`] when some attribute outgrew its length field: a bug in whoever filled
     /// the messages, since lists have to be split before that.
     pub fn finish(self) -> Result<Batch, TooLong> {
-        let Self {
-            mut writer,
-            starts,
-            subsystem,
-        } = self;
+        let Self { mut writer, starts, subsystem } = self;
         if writer.is_too_long() {
             return Err(TooLong);
         }
@@ -115,10 +101,7 @@ impl BatchWriter {
             writer.patch(at, &(old | flags::ACK).to_ne_bytes());
         }
         write_edge(&mut writer, END, sequence(starts.len() + 1), subsystem);
-        Ok(Batch {
-            bytes: writer.into_bytes(),
-            starts,
-        })
+        Ok(Batch { bytes: writer.into_bytes(), starts })
     }
 }
 
@@ -147,9 +130,8 @@ mod tests {
         batch.message(0, flags::CREATE, 2, |w| w.text(1, "a"));
         batch.message(3, flags::CREATE, 2, |w| w.text(1, "b"));
         let batch = batch.finish().expect("short enough");
-        let seen: Vec<_> = Messages::new(batch.bytes())
-            .map(|m| (m.kind, m.flags, m.sequence))
-            .collect();
+        let seen: Vec<_> =
+            Messages::new(batch.bytes()).map(|m| (m.kind, m.flags, m.sequence)).collect();
         let asked = flags::REQUEST | flags::CREATE | flags::ACK;
         let expected = [
             (BEGIN, flags::REQUEST, 0),

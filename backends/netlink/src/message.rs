@@ -104,12 +104,7 @@ impl<'a> Iterator for Messages<'a> {
         let half = |at: usize| u16::from_ne_bytes([0, 1].map(|i| header[at + i]));
         let length = usize::try_from(word(0)).ok()?;
         let payload = self.rest.get(HEADER_LEN..length)?;
-        let message = Message {
-            kind: half(4),
-            flags: half(6),
-            sequence: word(8),
-            payload,
-        };
+        let message = Message { kind: half(4), flags: half(6), sequence: word(8), payload };
         self.rest = self.rest.get(align(length)..).unwrap_or_default();
         Some(message)
     }
@@ -129,18 +124,9 @@ mod tests {
         write(&mut writer, kinds::DONE, 0, 8, |_| ());
         let messages: Vec<_> = Messages::new(writer.bytes()).collect();
         assert_eq!(messages.len(), 2);
-        assert_eq!(
-            (messages[0].kind, messages[0].flags, messages[0].sequence),
-            (0x0a03, 5, 7)
-        );
-        assert_eq!(
-            messages[0].attrs(4).next().and_then(|a| a.text()),
-            Some("t")
-        );
-        assert_eq!(
-            (messages[1].kind, messages[1].payload),
-            (kinds::DONE, &[][..])
-        );
+        assert_eq!((messages[0].kind, messages[0].flags, messages[0].sequence), (0x0a03, 5, 7));
+        assert_eq!(messages[0].attrs(4).next().and_then(|a| a.text()), Some("t"));
+        assert_eq!((messages[1].kind, messages[1].payload), (kinds::DONE, &[][..]));
     }
 
     #[test]

@@ -97,11 +97,7 @@ fn describe(key: &FrontendKey) -> String {
 impl std::fmt::Display for Shadowed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { service, key, by } = self;
-        write!(
-            f,
-            "{service}: {} already belongs to {by}, left out here",
-            describe(key)
-        )
+        write!(f, "{service}: {} already belongs to {by}, left out here", describe(key))
     }
 }
 
@@ -121,27 +117,13 @@ impl Ir {
         let mut claims = Claims::default();
         claims.take_exclusive(&services, &mut flaws);
         let shadowed = claims.take_shared(&mut services);
-        if flaws.is_empty() {
-            Ok(Self {
-                family,
-                node,
-                services,
-                shadowed,
-            })
-        } else {
-            Err(flaws)
-        }
+        if flaws.is_empty() { Ok(Self { family, node, services, shadowed }) } else { Err(flaws) }
     }
 
     /// An Ir without Services, on a node of which nothing is known.
     #[must_use]
     pub fn empty(family: Family) -> Self {
-        Self {
-            family,
-            node: Node::default(),
-            services: Vec::new(),
-            shadowed: Vec::new(),
-        }
+        Self { family, node: Node::default(), services: Vec::new(), shadowed: Vec::new() }
     }
 
     /// The family of every address in here.
@@ -178,28 +160,19 @@ impl Ir {
 /// kube-proxy sorts endpoints by the text "ip:port", so that 10.0.0.10:80 comes before
 /// 10.0.0.1:80, and keeps one of those that are equal, a local one first.
 fn sort_endpoints(service: &mut Service) {
-    service
-        .endpoints
-        .sort_by_cached_key(|e| (e.address.to_string(), !e.local));
-    service
-        .endpoints
-        .dedup_by(|later, kept| later.address == kept.address);
+    service.endpoints.sort_by_cached_key(|e| (e.address.to_string(), !e.local));
+    service.endpoints.dedup_by(|later, kept| later.address == kept.address);
 }
 
 fn flaws_of_each(family: Family, node: &Node, services: &[Service]) -> Vec<Flaw> {
     let mut flaws = Vec::new();
     if node.masquerade_bit > 31 {
-        flaws.push(Flaw::MasqueradeBit {
-            bit: node.masquerade_bit,
-        });
+        flaws.push(Flaw::MasqueradeBit { bit: node.masquerade_bit });
     }
     for pair in services.windows(2) {
         if (&pair[0].name, pair[0].protocol) == (&pair[1].name, pair[1].protocol) {
             let service = pair[1].name.clone();
-            flaws.push(Flaw::Duplicate {
-                service,
-                protocol: pair[1].protocol,
-            });
+            flaws.push(Flaw::Duplicate { service, protocol: pair[1].protocol });
         }
     }
     for service in services {
@@ -238,11 +211,7 @@ impl Claims {
             });
             for key in exclusive {
                 if let Some(by) = self.take(key, &service.name) {
-                    flaws.push(Flaw::Conflict {
-                        service: service.name.clone(),
-                        key,
-                        by,
-                    });
+                    flaws.push(Flaw::Conflict { service: service.name.clone(), key, by });
                 }
             }
         }
@@ -251,15 +220,7 @@ impl Claims {
     /// External and load balancer addresses, which users write: the first one keeps it.
     fn take_shared(&mut self, services: &mut [Service]) -> Vec<Shadowed> {
         let mut shadowed = Vec::new();
-        for Service {
-            name,
-            protocol,
-            port,
-            external_ips,
-            load_balancer_ips,
-            ..
-        } in services
-        {
+        for Service { name, protocol, port, external_ips, load_balancer_ips, .. } in services {
             for ips in [external_ips, load_balancer_ips] {
                 ips.retain(|ip| {
                     let key = FrontendKey::Address(*ip, *protocol, *port);

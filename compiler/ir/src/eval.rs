@@ -25,11 +25,7 @@ pub fn eval(ir: &Ir, mode: ProxyMode, packet: &Packet) -> Outcome {
 
 /// The Service that `packet` is for, and the address it was reached at.
 fn find<'a>(ir: &'a Ir, mode: ProxyMode, packet: &Packet) -> Option<(&'a Service, Frontend)> {
-    let spoken = || {
-        ir.services()
-            .iter()
-            .filter(|s| s.protocol == packet.protocol)
-    };
+    let spoken = || ir.services().iter().filter(|s| s.protocol == packet.protocol);
     let (ip, port) = (packet.destination.ip(), packet.destination.port());
     let at_address = |s: &'a Service| {
         let here = |f: &Frontend| match f {
@@ -44,9 +40,7 @@ fn find<'a>(ir: &'a Ir, mode: ProxyMode, packet: &Packet) -> Option<(&'a Service
         let own = s.node_port.filter(|p| p.get() == port)?;
         serves_node_ports(ir, mode, ip).then_some((s, Frontend::NodePort(own)))
     };
-    spoken()
-        .find_map(at_address)
-        .or_else(|| spoken().find_map(at_node_port))
+    spoken().find_map(at_address).or_else(|| spoken().find_map(at_node_port))
 }
 
 fn serves_node_ports(ir: &Ir, mode: ProxyMode, address: IpAddr) -> bool {
@@ -83,10 +77,7 @@ fn is_health_check(ir: &Ir, packet: &Packet) -> bool {
     let port = packet.destination.port();
     packet.protocol == crate::Protocol::Tcp
         && ir.node().owns(packet.destination.ip())
-        && ir
-            .services()
-            .iter()
-            .any(|s| s.health_check_port.is_some_and(|p| p.get() == port))
+        && ir.services().iter().any(|s| s.health_check_port.is_some_and(|p| p.get() == port))
 }
 
 /// A packet at a frontend of a Service.
@@ -108,14 +99,7 @@ impl<'a> Hit<'a> {
         frontend: Frontend,
     ) -> Self {
         let node = ir.node();
-        Self {
-            node,
-            mode,
-            packet,
-            service,
-            frontend,
-            selection: select(service, node),
-        }
+        Self { node, mode, packet, service, frontend, selection: select(service, node) }
     }
 
     fn outcome(&self) -> Outcome {
@@ -137,11 +121,7 @@ impl<'a> Hit<'a> {
         let leaves = self.packet.ingress == Ingress::Local
             && !self.node.owns(self.packet.destination.ip())
             && !matches!(self.frontend, Frontend::ClusterIp(_));
-        if leaves && !self.mode.refuses_own_packets_to_external() {
-            Outcome::Pass
-        } else {
-            refusal
-        }
+        if leaves && !self.mode.refuses_own_packets_to_external() { Outcome::Pass } else { refusal }
     }
 
     fn is_firewalled(&self) -> bool {
@@ -223,10 +203,7 @@ impl<'a> Hit<'a> {
         }
         let choices = endpoints.iter().map(|e| {
             let hairpin = e.address.ip() == self.packet.source.ip();
-            let choice = Choice {
-                endpoint: e.address,
-                masquerade: masquerade || hairpin,
-            };
+            let choice = Choice { endpoint: e.address, masquerade: masquerade || hairpin };
             (choice, f64::from(e.weight.get()) / total)
         });
         Outcome::Balance(choices.collect::<BTreeMap<_, _>>())

@@ -144,12 +144,7 @@ impl Node {
                 let inside = |a: &&IpAddr| blocks.iter().any(|b| b.contains(*a));
                 let served = |a: &&IpAddr| loopback || !a.is_loopback();
                 NodePortMatch::Exactly(
-                    self.addresses
-                        .iter()
-                        .filter(inside)
-                        .filter(served)
-                        .copied()
-                        .collect(),
+                    self.addresses.iter().filter(inside).filter(served).copied().collect(),
                 )
             }
         }
@@ -162,9 +157,9 @@ impl Node {
         let named = match &self.node_port_addresses {
             NodePortAddresses::ModeDefault => true,
             NodePortAddresses::Primary => false,
-            NodePortAddresses::Blocks(blocks) => blocks
-                .iter()
-                .any(|b| b.prefix_len() == 0 || b.addr().is_loopback()),
+            NodePortAddresses::Blocks(blocks) => {
+                blocks.iter().any(|b| b.prefix_len() == 0 || b.addr().is_loopback())
+            }
         };
         self.localhost_node_ports && named && mode.can_serve_localhost() && family == Family::Ipv4
     }

@@ -32,11 +32,7 @@ pub struct Packet {
 
 impl fmt::Display for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {} > {}",
-            self.protocol, self.source, self.destination
-        )?;
+        write!(f, "{} {} > {}", self.protocol, self.source, self.destination)?;
         match &self.ingress {
             Ingress::Interface(name) => write!(f, " in {name}"),
             Ingress::Local => f.write_str(" from the node"),
@@ -102,17 +98,8 @@ impl fmt::Display for Outcome {
             Self::Balance(choices) => {
                 for (i, (choice, share)) in choices.iter().enumerate() {
                     let comma = if i == 0 { "" } else { ", " };
-                    let masquerade = if choice.masquerade {
-                        " masqueraded"
-                    } else {
-                        ""
-                    };
-                    write!(
-                        f,
-                        "{comma}{}{masquerade} {:.1}%",
-                        choice.endpoint,
-                        share * 100.0
-                    )?;
+                    let masquerade = if choice.masquerade { " masqueraded" } else { "" };
+                    write!(f, "{comma}{}{masquerade} {:.1}%", choice.endpoint, share * 100.0)?;
                 }
                 Ok(())
             }

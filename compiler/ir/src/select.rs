@@ -30,10 +30,7 @@ pub fn select<'a>(service: &'a Service, node: &Node) -> Selection<'a> {
     if uses_local(service) {
         selection.local = or_terminating(&service.endpoints, |e| e.local);
     }
-    selection.any = service
-        .endpoints
-        .iter()
-        .any(|e| e.ready || is_last_resort(e));
+    selection.any = service.endpoints.iter().any(|e| e.ready || is_last_resort(e));
     selection
 }
 
@@ -50,34 +47,20 @@ fn uses_local(service: &Service) -> bool {
 
 fn cluster_endpoints<'a>(service: &'a Service, node: &Node) -> Vec<&'a Endpoint> {
     let topology = Topology::of(service, node);
-    let near: Vec<_> = service
-        .endpoints
-        .iter()
-        .filter(|e| e.ready && topology.admits(e, node))
-        .collect();
-    if near.is_empty() {
-        last_resorts(&service.endpoints, |_| true)
-    } else {
-        near
-    }
+    let near: Vec<_> =
+        service.endpoints.iter().filter(|e| e.ready && topology.admits(e, node)).collect();
+    if near.is_empty() { last_resorts(&service.endpoints, |_| true) } else { near }
 }
 
 /// The ready endpoints that pass `filter`, or, when there are none, those that are going
 /// down but still answer (KEP-1669).
 fn or_terminating(endpoints: &[Endpoint], filter: fn(&Endpoint) -> bool) -> Vec<&Endpoint> {
     let ready: Vec<_> = endpoints.iter().filter(|e| e.ready && filter(e)).collect();
-    if ready.is_empty() {
-        last_resorts(endpoints, filter)
-    } else {
-        ready
-    }
+    if ready.is_empty() { last_resorts(endpoints, filter) } else { ready }
 }
 
 fn last_resorts(endpoints: &[Endpoint], filter: fn(&Endpoint) -> bool) -> Vec<&Endpoint> {
-    endpoints
-        .iter()
-        .filter(|e| is_last_resort(e) && filter(e))
-        .collect()
+    endpoints.iter().filter(|e| is_last_resort(e) && filter(e)).collect()
 }
 
 fn is_last_resort(endpoint: &Endpoint) -> bool {
@@ -114,10 +97,9 @@ impl Topology {
         match self {
             Self::Anywhere => true,
             Self::SameNode => endpoint.hints.nodes.contains(&node.name),
-            Self::SameZone => node
-                .zone
-                .as_ref()
-                .is_some_and(|zone| endpoint.hints.zones.contains(zone)),
+            Self::SameZone => {
+                node.zone.as_ref().is_some_and(|zone| endpoint.hints.zones.contains(zone))
+            }
         }
     }
 }

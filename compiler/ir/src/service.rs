@@ -139,12 +139,7 @@ impl Service {
     pub fn frontends(&self) -> impl Iterator<Item = Frontend> + '_ {
         std::iter::once(Frontend::ClusterIp(self.cluster_ip))
             .chain(self.external_ips.iter().copied().map(Frontend::ExternalIp))
-            .chain(
-                self.load_balancer_ips
-                    .iter()
-                    .copied()
-                    .map(Frontend::LoadBalancerIp),
-            )
+            .chain(self.load_balancer_ips.iter().copied().map(Frontend::LoadBalancerIp))
             .chain(self.node_port.map(Frontend::NodePort))
     }
 

@@ -8,9 +8,7 @@ use std::fmt::{self, Display, Write as _};
 impl Display for Ir {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} Services, {}", self.services().len(), self.family())?;
-        self.services()
-            .iter()
-            .try_for_each(|service| write_service(f, service))
+        self.services().iter().try_for_each(|service| write_service(f, service))
     }
 }
 
@@ -41,10 +39,7 @@ fn write_service(f: &mut fmt::Formatter<'_>, service: &Service) -> fmt::Result {
     if let Some(port) = service.health_check_port {
         writeln!(f, "  health-check-port {port}")?;
     }
-    service
-        .endpoints
-        .iter()
-        .try_for_each(|endpoint| write_endpoint(f, endpoint))
+    service.endpoints.iter().try_for_each(|endpoint| write_endpoint(f, endpoint))
 }
 
 fn write_endpoint(f: &mut fmt::Formatter<'_>, endpoint: &Endpoint) -> fmt::Result {

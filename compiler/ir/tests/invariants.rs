@@ -80,10 +80,8 @@ fn samples_reach_every_kind_of_outcome() {
 
 fn service(endpoints: &[&str]) -> Service {
     let mut service = synth::service(Family::Ipv4, Protocol::Tcp, 0, 0);
-    service.endpoints = endpoints
-        .iter()
-        .map(|e| Endpoint::ready(e.parse().expect("an address")))
-        .collect();
+    service.endpoints =
+        endpoints.iter().map(|e| Endpoint::ready(e.parse().expect("an address"))).collect();
     service
 }
 
@@ -108,28 +106,15 @@ fn pods() -> Node {
 
 #[test]
 fn strangers_and_hairpins_are_masqueraded() {
-    let ir = Ir::new(
-        Family::Ipv4,
-        pods(),
-        vec![service(&["10.0.0.1:80", "10.0.0.2:80"])],
-    )
-    .expect("valid");
+    let ir = Ir::new(Family::Ipv4, pods(), vec![service(&["10.0.0.1:80", "10.0.0.2:80"])])
+        .expect("valid");
     let cases = [
         ("10.0.0.9", "10.0.0.1:80 50.0%, 10.0.0.2:80 50.0%"),
-        (
-            "10.0.0.1",
-            "10.0.0.1:80 masqueraded 50.0%, 10.0.0.2:80 50.0%",
-        ),
-        (
-            "8.8.8.8",
-            "10.0.0.1:80 masqueraded 50.0%, 10.0.0.2:80 masqueraded 50.0%",
-        ),
+        ("10.0.0.1", "10.0.0.1:80 masqueraded 50.0%, 10.0.0.2:80 50.0%"),
+        ("8.8.8.8", "10.0.0.1:80 masqueraded 50.0%, 10.0.0.2:80 masqueraded 50.0%"),
     ];
     for (from, expected) in cases {
-        assert_eq!(
-            ask(&ir, ProxyMode::Iptables, from, "172.16.0.1:80"),
-            expected
-        );
+        assert_eq!(ask(&ir, ProxyMode::Iptables, from, "172.16.0.1:80"), expected);
     }
 }
 
@@ -156,25 +141,13 @@ fn a_local_policy_without_local_endpoints_drops_strangers_but_not_pods() {
 fn every_flaw_is_reported() {
     let mut second = service(&["[fd00::1]:80"]);
     second.name.name = "other".to_owned();
-    let node = Node {
-        masquerade_bit: 32,
-        ..Node::default()
-    };
+    let node = Node { masquerade_bit: 32, ..Node::default() };
     let flaws = Ir::new(Family::Ipv4, node, vec![service(&[]), service(&[]), second])
         .expect_err("four flaws");
     assert!(flaws.contains(&Flaw::MasqueradeBit { bit: 32 }));
-    assert!(
-        flaws.iter().any(|f| matches!(f, Flaw::Duplicate { .. })),
-        "{flaws:?}"
-    );
-    assert!(
-        flaws.iter().any(|f| matches!(f, Flaw::WrongFamily { .. })),
-        "{flaws:?}"
-    );
-    assert!(
-        flaws.iter().any(|f| matches!(f, Flaw::Conflict { .. })),
-        "{flaws:?}"
-    );
+    assert!(flaws.iter().any(|f| matches!(f, Flaw::Duplicate { .. })), "{flaws:?}");
+    assert!(flaws.iter().any(|f| matches!(f, Flaw::WrongFamily { .. })), "{flaws:?}");
+    assert!(flaws.iter().any(|f| matches!(f, Flaw::Conflict { .. })), "{flaws:?}");
 }
 
 #[test]
@@ -182,16 +155,7 @@ fn endpoints_are_sorted_as_text_and_a_local_one_wins() {
     let mut one = service(&["10.0.0.1:80", "10.0.0.10:80", "10.0.0.1:80"]);
     one.endpoints[2].local = true;
     let ir = Ir::new(Family::Ipv4, Node::default(), vec![one]).expect("valid");
-    let kept: Vec<_> = ir.services()[0]
-        .endpoints
-        .iter()
-        .map(|e| (e.address.to_string(), e.local))
-        .collect();
-    assert_eq!(
-        kept,
-        [
-            ("10.0.0.10:80".to_owned(), false),
-            ("10.0.0.1:80".to_owned(), true)
-        ]
-    );
+    let kept: Vec<_> =
+        ir.services()[0].endpoints.iter().map(|e| (e.address.to_string(), e.local)).collect();
+    assert_eq!(kept, [("10.0.0.10:80".to_owned(), false), ("10.0.0.1:80".to_owned(), true)]);
 }

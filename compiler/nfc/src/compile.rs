@@ -20,8 +20,5 @@ pub fn compile<'a>(backend: &dyn AnyBackend, irs: impl IntoIterator<Item = &'a I
     let lowered: Vec<_> = irs.into_iter().map(|ir| backend.lower(ir)).collect();
     let unsupported = lowered.iter().flat_map(|l| l.unsupported.clone()).collect();
     let programs: Vec<_> = lowered.into_iter().map(|l| l.program).collect();
-    Compiled {
-        text: backend.render(&programs),
-        unsupported,
-    }
+    Compiled { text: backend.render(&programs), unsupported }
 }

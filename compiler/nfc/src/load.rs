@@ -37,12 +37,7 @@ impl std::error::Error for Failure {}
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            backend,
-            family,
-            refusal,
-            origins,
-        } = self;
+        let Self { backend, family, refusal, origins } = self;
         let Refusal::Refused { kind, faults, done } = refusal else {
             return write!(f, "{backend}, {family}: {refusal}");
         };
@@ -51,10 +46,7 @@ impl fmt::Display for Failure {
             write!(f, "\n  {origin}: {}", fault.words)?;
         }
         if *done > 0 {
-            write!(
-                f,
-                "\n  {done} step(s) before it took effect; run apply again to repair"
-            )?;
+            write!(f, "\n  {done} step(s) before it took effect; run apply again to repair")?;
         }
         Ok(())
     }
@@ -69,12 +61,7 @@ pub fn apply(backend: &dyn AnyBackend, ir: &Ir, kernel: &mut dyn Apply) -> Resul
     let lowered = backend.lower(ir);
     let receipt = replace(backend, ir.family(), &lowered.program, kernel)?;
     let services = ir.services().len();
-    Ok(Loaded {
-        family: ir.family(),
-        services,
-        receipt,
-        unsupported: lowered.unsupported,
-    })
+    Ok(Loaded { family: ir.family(), services, receipt, unsupported: lowered.unsupported })
 }
 
 /// Deletes whatever nfc has in the kernel for `family`.
@@ -97,27 +84,16 @@ fn replace(
     kernel: &mut dyn Apply,
 ) -> Result<Receipt, Failure> {
     let name = backend.name();
-    let unread = |refusal| Failure {
-        backend: name,
-        family,
-        refusal,
-        origins: Vec::new(),
-    };
+    let unread = |refusal| Failure { backend: name, family, refusal, origins: Vec::new() };
     let answers = kernel.ask(&backend.questions(family)).map_err(unread)?;
     let patch = backend.replace(&answers, program);
     kernel.apply(&backend.encode(&patch)).map_err(|refusal| {
         let origins = match &refusal {
-            Refusal::Refused { faults, .. } => faults
-                .iter()
-                .map(|fault| backend.blame(&patch, fault))
-                .collect(),
+            Refusal::Refused { faults, .. } => {
+                faults.iter().map(|fault| backend.blame(&patch, fault)).collect()
+            }
             Refusal::Missing { .. } | Refusal::Io { .. } => Vec::new(),
         };
-        Failure {
-            backend: name,
-            family,
-            refusal,
-            origins,
-        }
+        Failure { backend: name, family, refusal, origins }
     })
 }

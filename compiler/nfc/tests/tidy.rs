@@ -2,11 +2,7 @@
 //!
 //! What fails here is not a matter of taste: ARCHITECTURE.md promises it.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test panics to keep its backtrace"
-)]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test panics to keep its backtrace")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,14 +16,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("nfc-backend", &["nfc-ir", "nfc-netlink"]),
     ("nfc-ruleset", &["nfc-backend", "nfc-ir", "nfc-netlink"]),
     ("nfc-iptables", &["nfc-backend", "nfc-ir"]),
-    (
-        "nfc-nft",
-        &["nfc-backend", "nfc-ir", "nfc-netlink", "nfc-ruleset"],
-    ),
-    (
-        "nfc-ipvs",
-        &["nfc-backend", "nfc-ir", "nfc-netlink", "nfc-ruleset"],
-    ),
+    ("nfc-nft", &["nfc-backend", "nfc-ir", "nfc-netlink", "nfc-ruleset"]),
+    ("nfc-ipvs", &["nfc-backend", "nfc-ir", "nfc-netlink", "nfc-ruleset"]),
     ("nfc-kernel", &["nfc-backend", "nfc-netlink"]),
     (
         "nfc",
@@ -41,42 +31,16 @@ const ARROWS: &[(&str, &[&str])] = &[
             "nfc-nft",
         ],
     ),
-    (
-        "nfc-lab",
-        &["nfc-backend", "nfc-ir", "nfc-kernel", "nfc-netlink"],
-    ),
-    (
-        "nfc-netns-tests",
-        &[
-            "nfc",
-            "nfc-backend",
-            "nfc-ir",
-            "nfc-kernel",
-            "nfc-lab",
-            "nfc-manifest",
-        ],
-    ),
-    (
-        "nfc-bench",
-        &[
-            "nfc",
-            "nfc-backend",
-            "nfc-ir",
-            "nfc-kernel",
-            "nfc-lab",
-            "nfc-manifest",
-        ],
-    ),
+    ("nfc-lab", &["nfc-backend", "nfc-ir", "nfc-kernel", "nfc-netlink"]),
+    ("nfc-netns-tests", &["nfc", "nfc-backend", "nfc-ir", "nfc-kernel", "nfc-lab", "nfc-manifest"]),
+    ("nfc-bench", &["nfc", "nfc-backend", "nfc-ir", "nfc-kernel", "nfc-lab", "nfc-manifest"]),
 ];
 
 const FILE_LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 70;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize()
-        .expect("the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace")
 }
 
 fn read(path: &Path) -> String {
@@ -84,21 +48,14 @@ fn read(path: &Path) -> String {
 }
 
 fn manifest(path: &Path) -> toml::Table {
-    read(path)
-        .parse()
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    read(path).parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// The folders of all members.
 fn members() -> Vec<PathBuf> {
     let workspace = manifest(&root().join("Cargo.toml"));
-    let listed = workspace["workspace"]["members"]
-        .as_array()
-        .expect("a list of members");
-    listed
-        .iter()
-        .map(|m| root().join(m.as_str().expect("a folder")))
-        .collect()
+    let listed = workspace["workspace"]["members"].as_array().expect("a list of members");
+    listed.iter().map(|m| root().join(m.as_str().expect("a folder"))).collect()
 }
 
 /// Every Rust file below `folder`, with its path from the root.
@@ -125,40 +82,25 @@ fn sources() -> Vec<(String, String)> {
     }
     paths.sort();
     assert!(paths.len() > 30, "the walk found next to nothing");
-    let name = |p: &Path| {
-        p.strip_prefix(root())
-            .expect("below the root")
-            .display()
-            .to_string()
-    };
+    let name = |p: &Path| p.strip_prefix(root()).expect("below the root").display().to_string();
     paths.iter().map(|p| (name(p), read(p))).collect()
 }
 
 #[test]
 fn dependencies_follow_the_arrows() {
-    let arrows: BTreeMap<_, BTreeSet<_>> = ARROWS
-        .iter()
-        .map(|(from, to)| (*from, to.iter().copied().collect()))
-        .collect();
+    let arrows: BTreeMap<_, BTreeSet<_>> =
+        ARROWS.iter().map(|(from, to)| (*from, to.iter().copied().collect())).collect();
     let mut seen = BTreeSet::new();
     for member in members() {
         let table = manifest(&member.join("Cargo.toml"));
-        let name = table["package"]["name"]
-            .as_str()
-            .expect("a name")
-            .to_owned();
-        let allowed = arrows
-            .get(name.as_str())
-            .unwrap_or_else(|| panic!("{name} has no arrows"));
+        let name = table["package"]["name"].as_str().expect("a name").to_owned();
+        let allowed = arrows.get(name.as_str()).unwrap_or_else(|| panic!("{name} has no arrows"));
         for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
             let Some(dependencies) = table.get(section).and_then(toml::Value::as_table) else {
                 continue;
             };
             for on in dependencies.keys().filter(|d| d.starts_with("nfc")) {
-                assert!(
-                    allowed.contains(on.as_str()),
-                    "{name} may not depend on {on}"
-                );
+                assert!(allowed.contains(on.as_str()), "{name} may not depend on {on}");
             }
         }
         seen.insert(name);
@@ -172,11 +114,7 @@ fn architecture_draws_every_room() {
     let text = read(&root().join("ARCHITECTURE.md"));
     for (name, to) in ARROWS {
         let to: Vec<_> = to.iter().map(|t| format!("`{t}`")).collect();
-        let to = if to.is_empty() {
-            "nothing of ours".to_owned()
-        } else {
-            to.join(", ")
-        };
+        let to = if to.is_empty() { "nothing of ours".to_owned() } else { to.join(", ") };
         let row = format!("| `{name}` | {to} |");
         assert!(text.contains(&row), "ARCHITECTURE.md lacks the row: {row}");
     }
@@ -185,16 +123,11 @@ fn architecture_draws_every_room() {
 #[test]
 fn every_dependency_has_a_reason() {
     let text = read(&root().join("Cargo.toml"));
-    let ours = text
-        .lines()
-        .skip_while(|l| *l != "[workspace.dependencies]");
+    let ours = text.lines().skip_while(|l| *l != "[workspace.dependencies]");
     let listed = ours.skip(1).take_while(|l| !l.starts_with('['));
     for line in listed.filter(|l| l.contains('=') && !l.starts_with('#')) {
         let own = line.starts_with("nfc");
-        assert!(
-            own || line.contains(" # "),
-            "no reason is given for: {line}"
-        );
+        assert!(own || line.contains(" # "), "no reason is given for: {line}");
     }
 }
 
@@ -203,16 +136,9 @@ fn every_file_says_what_it_is_and_is_short() {
     for (name, text) in sources() {
         assert!(text.starts_with("//! "), "{name} must open with `//!`");
         let lines = text.lines().count();
-        assert!(
-            lines <= FILE_LINES_MAX,
-            "{name} has {lines} lines, more than {FILE_LINES_MAX}"
-        );
+        assert!(lines <= FILE_LINES_MAX, "{name} has {lines} lines, more than {FILE_LINES_MAX}");
         for (number, line) in text.lines().enumerate() {
-            assert!(
-                line.trim_end() == line,
-                "{name}:{} ends with a blank",
-                number + 1
-            );
+            assert!(line.trim_end() == line, "{name}:{} ends with a blank", number + 1);
         }
     }
 }
@@ -259,18 +185,10 @@ fn effects_stay_in_their_rooms() {
     let kernel: &[&str] = &["backends/kernel/"];
     let rules: &[(String, &[&str])] = &[
         (["unsafe", " {"].concat(), kernel),
-        (
-            ["libc", "::"].concat(),
-            &["backends/kernel/", "netns-tests/lab/"],
-        ),
+        (["libc", "::"].concat(), &["backends/kernel/", "netns-tests/lab/"]),
         (
             ["process", "::Command"].concat(),
-            &[
-                "backends/kernel/",
-                "netns-tests/",
-                "bench/",
-                "compiler/nfc/tests/",
-            ],
+            &["backends/kernel/", "netns-tests/", "bench/", "compiler/nfc/tests/"],
         ),
         (
             ["std", "::fs"].concat(),
@@ -291,10 +209,7 @@ fn effects_stay_in_their_rooms() {
         }
         for (pattern, rooms) in rules {
             let allowed = rooms.iter().any(|room| name.starts_with(room));
-            assert!(
-                allowed || !text.contains(pattern.as_str()),
-                "{name} may not use {pattern}"
-            );
+            assert!(allowed || !text.contains(pattern.as_str()), "{name} may not use {pattern}");
         }
     }
 }
@@ -303,24 +218,16 @@ fn effects_stay_in_their_rooms() {
 /// has the rest of the files.
 #[test]
 fn backends_have_the_same_files() {
-    let all = [
-        "lib", "program", "names", "lower", "diff", "render", "encode", "trace",
-    ];
+    let all = ["lib", "program", "names", "lower", "diff", "render", "encode", "trace"];
     let rooms: &[(&str, &[&str])] = &[
         ("backends/iptables", &all),
         ("backends/ipvs", &all),
         ("backends/nft", &["lib", "names", "lower"]),
-        (
-            "backends/ruleset",
-            &["lib", "program", "diff", "render", "encode", "trace"],
-        ),
+        ("backends/ruleset", &["lib", "program", "diff", "render", "encode", "trace"]),
     ];
     for (room, files) in rooms {
         let folder = root().join(room);
-        assert!(
-            folder.join("README.md").is_file(),
-            "{room} needs a README.md"
-        );
+        assert!(folder.join("README.md").is_file(), "{room} needs a README.md");
         for file in *files {
             let flat = folder.join(format!("src/{file}.rs"));
             let nested = folder.join(format!("src/{file}/mod.rs"));
@@ -331,27 +238,15 @@ fn backends_have_the_same_files() {
 
 #[test]
 fn modules_are_nouns_of_the_field() {
-    let banned = [
-        "util", "utils", "helper", "helpers", "manager", "common", "misc",
-    ];
+    let banned = ["util", "utils", "helper", "helpers", "manager", "common", "misc"];
     for (name, _) in sources() {
-        let stem = Path::new(&name)
-            .file_stem()
-            .expect("a name")
-            .to_string_lossy()
-            .into_owned();
-        assert!(
-            !banned.contains(&stem.as_str()),
-            "{name} is not a name for anything"
-        );
+        let stem = Path::new(&name).file_stem().expect("a name").to_string_lossy().into_owned();
+        assert!(!banned.contains(&stem.as_str()), "{name} is not a name for anything");
     }
 }
 
 #[test]
 fn there_is_a_changelog_entry_for_this_version() {
     let version = format!("## {}", env!("CARGO_PKG_VERSION"));
-    assert!(
-        read(&root().join("CHANGELOG.md")).contains(&version),
-        "no entry {version}"
-    );
+    assert!(read(&root().join("CHANGELOG.md")).contains(&version), "no entry {version}");
 }

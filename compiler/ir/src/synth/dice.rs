@@ -61,11 +61,8 @@ mod tests {
     fn the_first_rolls_are_those_of_the_reference_generator() {
         let mut dice = Dice::new(1_234_567);
         let rolls = [dice.roll(), dice.roll(), dice.roll()];
-        let reference = [
-            6_457_827_717_110_365_317,
-            3_203_168_211_198_807_973,
-            9_817_491_932_198_370_423,
-        ];
+        let reference =
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
         assert_eq!(rolls, reference);
     }
 

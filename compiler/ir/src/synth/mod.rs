@@ -40,9 +40,7 @@ pub fn cluster_ips(
     endpoints: u32,
     node: Node,
 ) -> Result<Ir, Vec<crate::Flaw>> {
-    let made = (0..services)
-        .map(|i| service(family, protocol, i, endpoints))
-        .collect();
+    let made = (0..services).map(|i| service(family, protocol, i, endpoints)).collect();
     Ir::new(family, node, made)
 }
 

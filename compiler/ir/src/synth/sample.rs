@@ -26,10 +26,7 @@ pub struct Sample {
 /// The sample that belongs to `seed`.
 #[must_use]
 pub fn sample(seed: u64, family: Family) -> Sample {
-    let mut maker = Maker {
-        dice: Dice::new(seed),
-        family,
-    };
+    let mut maker = Maker { dice: Dice::new(seed), family };
     let node = maker.node();
     let count = 1 + maker.dice.below(6);
     let services: Vec<_> = (0..count).map(|i| maker.service(i)).collect();
@@ -66,16 +63,9 @@ impl Maker {
     }
 
     fn block(&self, pool: Pool, (short, long): (u8, u8)) -> AddrBlock {
-        let length = if self.family == Family::Ipv4 {
-            short
-        } else {
-            long
-        };
+        let length = if self.family == Family::Ipv4 { short } else { long };
         let block = AddrBlock::new(self.address(pool, 0), length);
-        block.map_or_else(
-            |_| unreachable!("the lengths are fixed"),
-            |block| block.trunc(),
-        )
+        block.map_or_else(|_| unreachable!("the lengths are fixed"), |block| block.trunc())
     }
 
     fn node(&mut self) -> Node {
@@ -129,21 +119,14 @@ impl Maker {
         let external_ips = self.some_of(Pool::ExternalIp, 3);
         let load_balancer_ips = self.some_of(Pool::LoadBalancerIp, 3);
         let external_policy = self.policy();
-        let source_ranges = if self.dice.one_in(2) {
-            self.source_ranges()
-        } else {
-            BTreeSet::new()
-        };
+        let source_ranges =
+            if self.dice.one_in(2) { self.source_ranges() } else { BTreeSet::new() };
         let health_check = has_node_port && external_policy == TrafficPolicy::Local;
         Service {
             name: ServiceName {
                 namespace: format!("ns{}", index % 2),
                 name: format!("svc{index}"),
-                port: if self.dice.one_in(2) {
-                    String::new()
-                } else {
-                    "p".to_owned()
-                },
+                port: if self.dice.one_in(2) { String::new() } else { "p".to_owned() },
             },
             protocol,
             cluster_ip: self.address(Pool::ClusterIp, 1 + index / 2),
@@ -154,9 +137,10 @@ impl Maker {
             source_ranges,
             internal_policy: self.policy(),
             external_policy,
-            affinity: self.dice.one_in(6).then(|| Affinity {
-                timeout_seconds: NonZeroU32::MIN.saturating_add(99),
-            }),
+            affinity: self
+                .dice
+                .one_in(6)
+                .then(|| Affinity { timeout_seconds: NonZeroU32::MIN.saturating_add(99) }),
             health_check_port: health_check.then(|| port(31_000 + index)),
             scheduler: Scheduler::Random,
             endpoints: self.endpoints(),
@@ -164,66 +148,44 @@ impl Maker {
     }
 
     fn policy(&mut self) -> TrafficPolicy {
-        if self.dice.one_in(3) {
-            TrafficPolicy::Local
-        } else {
-            TrafficPolicy::Cluster
-        }
+        if self.dice.one_in(3) { TrafficPolicy::Local } else { TrafficPolicy::Cluster }
     }
 
     /// Each of `count` members with a probability of one in four.
     fn some_of(&mut self, pool: Pool, count: u32) -> BTreeSet<IpAddr> {
         let picked: Vec<u32> = (1..=count).filter(|_| self.dice.one_in(4)).collect();
-        picked
-            .into_iter()
-            .map(|member| self.address(pool, member))
-            .collect()
+        picked.into_iter().map(|member| self.address(pool, member)).collect()
     }
 
     fn source_ranges(&mut self) -> BTreeSet<AddrBlock> {
         let strangers = self.block(Pool::Stranger, (25, 121));
         let nodes = self.block(Pool::NodeIp, (24, 64));
         let pods = self.block(Pool::Pod, (24, 64));
-        [strangers, nodes, pods]
-            .into_iter()
-            .filter(|_| self.dice.one_in(2))
-            .collect()
+        [strangers, nodes, pods].into_iter().filter(|_| self.dice.one_in(2)).collect()
     }
 
     fn endpoints(&mut self) -> Vec<Endpoint> {
         let count = self.dice.below(5);
         let weighted = self.dice.one_in(4);
         let hinted = self.dice.one_in(4);
-        (0..count)
-            .map(|_| self.endpoint(weighted, hinted))
-            .collect()
+        (0..count).map(|_| self.endpoint(weighted, hinted)).collect()
     }
 
     fn endpoint(&mut self, weighted: bool, hinted: bool) -> Endpoint {
         let member = 1 + self.dice.below(8);
         let ip = self.address(Pool::Pod, member);
         let ready = !self.dice.one_in(4);
-        let zone = if self.dice.one_in(2) {
-            "zone-a"
-        } else {
-            "zone-b"
-        };
+        let zone = if self.dice.one_in(2) { "zone-a" } else { "zone-b" };
         let zones = hinted.then(|| zone.to_owned()).into_iter().collect();
         let weight = if weighted { 1 + self.dice.below(4) } else { 1 };
         Endpoint {
             address: SocketAddr::new(ip, 8080),
-            weight: u16::try_from(weight)
-                .ok()
-                .and_then(NonZeroU16::new)
-                .unwrap_or(NonZeroU16::MIN),
+            weight: u16::try_from(weight).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN),
             local: self.dice.one_in(2),
             ready,
             serving: ready || self.dice.one_in(2),
             terminating: !ready && self.dice.one_in(2),
-            hints: Hints {
-                zones,
-                nodes: BTreeSet::new(),
-            },
+            hints: Hints { zones, nodes: BTreeSet::new() },
         }
     }
 
@@ -237,10 +199,7 @@ impl Maker {
             // protocol.
             let other = Protocol::ALL[(service.protocol as usize + 1) % 3];
             targets.push((service.protocol, SocketAddr::new(service.cluster_ip, 9)));
-            targets.push((
-                other,
-                SocketAddr::new(service.cluster_ip, service.port.get()),
-            ));
+            targets.push((other, SocketAddr::new(service.cluster_ip, service.port.get())));
             let health = service.health_check_port.map(|p| p.get());
             targets.extend(
                 health.map(|p| (Protocol::Tcp, SocketAddr::new(ir.node().addresses[0], p))),
@@ -261,8 +220,7 @@ impl Maker {
             Frontend::NodePort(port) => {
                 let nodes = [2, 259].map(|i| self.address(Pool::NodeIp, i));
                 let at = nodes.into_iter().chain([self.loopback()]);
-                at.map(|ip| (protocol, SocketAddr::new(ip, port.get())))
-                    .collect()
+                at.map(|ip| (protocol, SocketAddr::new(ip, port.get()))).collect()
             }
         }
     }
@@ -329,8 +287,5 @@ impl Pool {
 }
 
 fn port(number: u32) -> Port {
-    u16::try_from(number)
-        .ok()
-        .and_then(Port::new)
-        .unwrap_or(Port::MIN)
+    u16::try_from(number).ok().and_then(Port::new).unwrap_or(Port::MIN)
 }
