@@ -1,0 +1,240 @@
+//! The `nfc` command: reads arguments and files, prints, exits.
+//!
+//! Rules go to standard output, everything meant for a person to standard error, so that
+//! output pipes. The exit code tells whose fault a failure was: see [`Exit`].
+//!
+//! Invariant: the only place that prints or exits; what to print is worked out elsewhere.
+
+#![allow(clippy::print_stderr, reason = "this is where messages to people are printed")]
+
+mod args;
+
+use args::{Apply, BackendName, Cli, Command, Compile, Delete, Emit, FamilyArg, Input};
+use clap::Parser;
+use nfc::{compile, load, registry};
+use nfc_backend::{Answer, AnyBackend, Refusal, Step, Unsupported};
+use nfc_ir::{Family, Ir};
+use nfc_kernel::netns::{Guard, NamespaceError};
+use nfc_kernel::{Kernel, Namespace};
+use nfc_manifest::{Diagnostic, Settings};
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, and are no failure.
+            let exit = if error.use_stderr() { Exit::Input } else { Exit::Done };
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    let done = match &cli.command {
+        Command::Compile(args) => run_compile(args),
+        Command::Apply(args) => run_apply(args),
+        Command::Delete(args) => run_delete(args),
+    };
+    done.err().unwrap_or(Exit::Done).into()
+}
+
+/// How a run ended, as its exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// 0: all was done.
+    Done,
+    /// 1: the input was refused; nothing was printed on standard output, nothing loaded.
+    Input,
+    /// 2: the environment lacks something: a privilege, a tool, a kernel feature.
+    Environment,
+    /// 3: the kernel refused the rules.
+    Kernel,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Input => 1,
+            Exit::Environment => 2,
+            Exit::Kernel => 3,
+        })
+    }
+}
+
+fn run_compile(args: &Compile) -> Result<(), Exit> {
+    let backend = backend(args.backend.backend)?;
+    let irs = read_services(&args.input, backend.as_ref())?;
+    let text = match (args.emit, &args.replacing) {
+        (Emit::Ir, _) => irs.values().map(Ir::to_string).collect(),
+        (Emit::Program, None) => {
+            let compiled = compile::compile(backend.as_ref(), irs.values());
+            warn_unsupported(backend.name(), &compiled.unsupported);
+            compiled.text
+        }
+        (Emit::Program, Some(dump)) => compile_onto(dump, backend.as_ref(), &irs)?,
+    };
+    print(&text)
+}
+
+/// The text that replaces what `dump` says is there.
+fn compile_onto(
+    dump: &Path,
+    backend: &dyn AnyBackend,
+    irs: &BTreeMap<Family, Ir>,
+) -> Result<String, Exit> {
+    let only = irs.values().next().filter(|_| irs.len() == 1 && backend.name() == "iptables");
+    let Some(ir) = only else {
+        eprintln!(
+            "error: --replacing is for one address family of the iptables backend; \
+             add --family ipv4 or --family ipv6"
+        );
+        return Err(Exit::Input);
+    };
+    let dump = nfc_manifest::source::read_file(dump).map_err(|error| {
+        eprintln!("error: {error}");
+        Exit::Input
+    })?;
+    let lowered = backend.lower(ir);
+    warn_unsupported(backend.name(), &lowered.unsupported);
+    let patch = backend.replace(&[Answer(dump.text.into_bytes())], &lowered.program);
+    let text = |step| match step {
+        Step::Process(process) => process.stdin,
+        _ => String::new(),
+    };
+    Ok(backend.encode(&patch).into_iter().map(text).collect())
+}
+
+fn run_apply(args: &Apply) -> Result<(), Exit> {
+    let backend = backend(args.backend.backend)?;
+    let irs = read_services(&args.input, backend.as_ref())?;
+    let _inside = enter(args.netns.netns.as_deref())?;
+    let mut kernel = Kernel::new();
+    // Families without Services are cleared, or those of an earlier run would live on.
+    let wanted = args.input.family.unwrap_or(FamilyArg::Both).families();
+    for family in wanted {
+        match irs.get(&family) {
+            Some(ir) => {
+                let loaded = load::apply(backend.as_ref(), ir, &mut kernel).map_err(refused)?;
+                warn_unsupported(backend.name(), &loaded.unsupported);
+                print(&receipt_line(backend.name(), &loaded))?;
+            }
+            None => clear(backend.as_ref(), family, &mut kernel)?,
+        }
+    }
+    Ok(())
+}
+
+/// Deletes a family that is not wanted. What the environment cannot have, is not there.
+fn clear(backend: &dyn AnyBackend, family: Family, kernel: &mut Kernel) -> Result<(), Exit> {
+    match load::delete(backend, family, kernel) {
+        Err(failure) if matches!(failure.refusal, Refusal::Missing { .. }) => Ok(()),
+        done => done.map(|_| ()).map_err(refused),
+    }
+}
+
+fn run_delete(args: &Delete) -> Result<(), Exit> {
+    let backend = backend(args.backend.backend)?;
+    let _inside = enter(args.netns.netns.as_deref())?;
+    let mut kernel = Kernel::new();
+    for family in args.family.families() {
+        load::delete(backend.as_ref(), family, &mut kernel).map_err(refused)?;
+        print(&format!("{} {family}: deleted\n", backend.name()))?;
+    }
+    Ok(())
+}
+
+fn backend(name: BackendName) -> Result<Box<dyn AnyBackend>, Exit> {
+    registry::find(name.name()).ok_or(Exit::Input)
+}
+
+/// Reads settings and manifests, and says everything there is to say about them.
+fn read_services(input: &Input, backend: &dyn AnyBackend) -> Result<BTreeMap<Family, Ir>, Exit> {
+    let settings = read_settings(input)?.overridden(&input.overrides()).for_mode(backend.mode());
+    let documents = nfc_manifest::source::read(&input.files).map_err(|errors| {
+        errors.iter().for_each(|error| eprintln!("error: {error}"));
+        Exit::Input
+    })?;
+    let loaded = nfc_manifest::load(&documents, &settings).map_err(|d| flawed(&d))?;
+    eprint!("{}", nfc_manifest::render_warnings(&loaded.warnings));
+    let mut irs = loaded.irs;
+    if let Some(family) = input.family {
+        irs.retain(|f, _| family.families().contains(f));
+    }
+    if irs.is_empty() {
+        irs.insert(Family::Ipv4, Ir::empty(Family::Ipv4));
+    }
+    Ok(irs)
+}
+
+fn read_settings(input: &Input) -> Result<Settings, Exit> {
+    let Some(path) = &input.config else { return Ok(Settings::default()) };
+    let document = nfc_manifest::source::read_file(path).map_err(|error| {
+        eprintln!("error: {error}");
+        Exit::Input
+    })?;
+    let (settings, warnings) = nfc_manifest::read_settings(&document).map_err(|d| flawed(&d))?;
+    eprint!("{}", nfc_manifest::render_warnings(&warnings));
+    Ok(settings)
+}
+
+fn flawed(diagnostics: &[Diagnostic]) -> Exit {
+    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    eprint!("{}", nfc_manifest::render_all(diagnostics, colour));
+    Exit::Input
+}
+
+/// The network namespace to work in: that of the process when none is named.
+fn enter(netns: Option<&Path>) -> Result<Option<Guard>, Exit> {
+    let Some(path) = netns else { return Ok(None) };
+    let open = || -> Result<Guard, NamespaceError> {
+        let named = path.components().count() == 1;
+        let namespace = match path.to_str().filter(|_| named) {
+            Some(name) => Namespace::named(name)?,
+            None => Namespace::at(path)?,
+        };
+        namespace.enter()
+    };
+    open().map(Some).map_err(|error| {
+        eprintln!("error: {error}");
+        Exit::Environment
+    })
+}
+
+fn refused(failure: load::Failure) -> Exit {
+    eprintln!("error: {failure}");
+    match failure.refusal {
+        Refusal::Refused { .. } => Exit::Kernel,
+        Refusal::Missing { .. } | Refusal::Io { .. } => Exit::Environment,
+    }
+}
+
+fn warn_unsupported(backend: &str, unsupported: &[Unsupported]) {
+    for gap in unsupported {
+        eprintln!("warning: {backend} cannot say {gap}");
+    }
+}
+
+fn receipt_line(backend: &str, loaded: &load::Loaded) -> String {
+    let (receipt, steps) = (&loaded.receipt, loaded.receipt.steps.len());
+    format!(
+        "{backend} {}: {} service ports, {} bytes in {steps} step(s), {:.1} ms\n",
+        loaded.family,
+        loaded.services,
+        receipt.byte_count(),
+        receipt.elapsed().as_secs_f64() * 1e3,
+    )
+}
+
+/// Prints to standard output. A reader that has seen enough is no failure.
+fn print(text: &str) -> Result<(), Exit> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("error: cannot write to standard output: {error}");
+            Err(Exit::Environment)
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,180 @@
+//! The `nfc` command as a user meets it: exit codes, what goes where, and a namespace that
+//! `ip netns` made.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test panics to keep its backtrace")]
+
+mod stage;
+
+use nfc_kernel::Feature;
+use nfc_lab::need;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The binary, which cargo builds for the tests of its own package only: it lies beside
+/// this test's folder.
+fn nfc() -> PathBuf {
+    let test = std::env::current_exe().expect("this test");
+    let folder = test.parent().and_then(Path::parent).expect("the target folder");
+    let binary = folder.join("nfc");
+    assert!(binary.exists(), "{} is not built: run cargo test --workspace", binary.display());
+    binary
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn run(args: &[&str], stdin: &str) -> Output {
+    let mut child = Command::new(nfc())
+        .args(args)
+        .current_dir(root())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    // A command that refuses its arguments does not wait for its input.
+    let _ = child.stdin.take().expect("a pipe").write_all(stdin.as_bytes());
+    child.wait_with_output().expect("the command ends")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+#[test]
+fn compiling_prints_rules_and_nothing_else_on_standard_output() {
+    for (backend, mark) in [("nft", "table ip nfc"), ("iptables", "*nat"), ("ipvs", "-A -t")] {
+        let args = ["compile", "--backend", backend, "--node-ip", "192.0.2.7", "examples/web.yaml"];
+        let output = run(&args, "");
+        let (rules, words) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{backend}: {words}");
+        assert!(rules.contains(mark), "{backend}: {rules}");
+        assert!(!rules.contains("warning"), "{backend}: {rules}");
+        assert_eq!(rules, text(&run(&args, "").stdout), "{backend}: the same input, other bytes");
+    }
+}
+
+#[test]
+fn manifests_come_from_standard_input_and_folders_too() {
+    let by_file = run(&["compile", "--backend", "nft", "examples/aks.yaml"], "");
+    let manifest = std::fs::read_to_string(root().join("examples/aks.yaml")).expect("the example");
+    let by_stdin = run(&["compile", "--backend", "nft", "-"], &manifest);
+    assert_eq!(text(&by_file.stdout), text(&by_stdin.stdout));
+    let folder = std::env::temp_dir().join(format!("nfc-command-{}", std::process::id()));
+    std::fs::create_dir_all(folder.join("deeper")).expect("a folder");
+    std::fs::write(folder.join("deeper/aks.yml"), &manifest).expect("a manifest");
+    let by_folder = run(&["compile", "--backend", "nft", &folder.display().to_string()], "");
+    std::fs::remove_dir_all(&folder).expect("the folder goes");
+    assert_eq!(text(&by_file.stdout), text(&by_folder.stdout));
+}
+
+#[test]
+fn bad_input_is_refused_with_every_place_and_nothing_on_standard_output() {
+    let manifest = "\
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  clusterIP: 10.96.0.300
+  ports:
+    - {port: 80, protocol: TPC}
+";
+    let output = run(&["compile", "--backend", "nft", "-"], manifest);
+    let words = text(&output.stderr);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""), "{words}");
+    for place in ["<stdin>:5:", "10.96.0.300", "<stdin>:7:", "TPC", "^^^"] {
+        assert!(words.contains(place), "{place} is missing in:\n{words}");
+    }
+}
+
+#[test]
+fn exit_codes_tell_whose_fault_it_was() {
+    let codes = [
+        (&["--help"][..], 0),
+        (&["compile", "--help"], 0),
+        (&["compile", "--backend", "ebpf", "x.yaml"], 1),
+        (&["compile", "--backend", "nft", "no-such-file.yaml"], 1),
+        (&["apply", "--backend", "nft", "--netns", "no-such-namespace", "examples/web.yaml"], 2),
+    ];
+    for (args, code) in codes {
+        let output = run(args, "");
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", text(&output.stderr));
+    }
+}
+
+/// A namespace that `ip netns` made, gone when dropped.
+struct Named(String);
+
+impl Named {
+    fn new() -> Self {
+        let name = format!("nfc-test-{}", std::process::id());
+        assert!(ip(&["netns", "add", &name]), "ip netns add {name}");
+        Self(name)
+    }
+
+    fn listed(&self) -> String {
+        let args = ["netns", "exec", &self.0, "nft", "list", "ruleset"];
+        text(&Command::new("ip").args(args).output().expect("ip").stdout)
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        ip(&["netns", "delete", &self.0]);
+    }
+}
+
+fn ip(args: &[&str]) -> bool {
+    Command::new("ip").args(args).status().is_ok_and(|status| status.success())
+}
+
+#[test]
+fn apply_and_delete_work_in_a_named_namespace() {
+    let features = [Feature::Namespaces, Feature::Nftables, Feature::NftTool];
+    if !need("apply and delete work in a named namespace", &features) {
+        return;
+    }
+    let node = Named::new();
+    let apply = ["apply", "--backend", "nft", "--netns", &node.0, "examples/web.yaml"];
+    let output = run(&apply, "");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let words = text(&output.stdout);
+    assert!(words.contains("nft IPv4: 2 service ports"), "{words}");
+    let once = node.listed();
+    assert!(once.contains("table ip nfc") && once.contains("table ip6 nfc"), "{once}");
+    run(&apply, "");
+    assert_eq!(once, node.listed(), "apply twice");
+    // A manifest without IPv6 leaves no IPv6 table behind.
+    run(&["apply", "--backend", "nft", "--netns", &node.0, "examples/aks.yaml"], "");
+    assert!(!node.listed().contains("table ip6 nfc"));
+    let path = format!("/run/netns/{}", node.0);
+    let output = run(&["delete", "--backend", "nft", "--netns", &path], "");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(node.listed(), "");
+}
+
+/// Where IPVS is missing, the reason is told, and the exit code says that it is the
+/// environment's.
+#[test]
+fn a_kernel_without_ipvs_is_told_so() {
+    if Feature::Ipvs.probe().is_ok() || !need("ipvs is missing", &[Feature::Namespaces]) {
+        return;
+    }
+    let node = Named::new();
+    let args = [
+        "apply",
+        "--backend",
+        "ipvs",
+        "--netns",
+        &node.0,
+        "--node-ip",
+        "192.0.2.7",
+        "examples/web.yaml",
+    ];
+    let output = run(&args, "");
+    let words = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{words}");
+    assert!(words.contains("ip_vs"), "{words}");
+}
