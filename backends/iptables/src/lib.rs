@@ -1,1 +1,87 @@
-//! placeholder
+//! Services as kube-proxy's iptables mode says them, for the legacy tables.
+//!
+//! Chain names, rules and the order of rules within a chain are kube-proxy's to the byte,
+//! so that its users find what they know, and so that nfc and kube-proxy can take over
+//! from each other. `README.md` next to this crate says which rule is at which hook, and
+//! why there.
+//!
+//! Invariant: pure; text goes to `iptables-legacy-restore` through the executor, and no
+//! other room knows the spelling.
+
+mod diff;
+mod encode;
+mod lower;
+pub mod names;
+mod present;
+pub mod program;
+mod render;
+mod trace;
+
+pub use diff::{Changes, Jump, Patch};
+pub use present::render_onto;
+pub use program::Program;
+
+use nfc_backend::{Answer, Backend, Fault, Lowered, Origin, Question, Step, TraceError};
+use nfc_ir::{Family, Ir, Outcome, Packet, ProxyMode};
+
+/// The backend for iptables-legacy.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Iptables;
+
+impl Backend for Iptables {
+    type Program = Program;
+    type Patch = Patch;
+
+    fn name(&self) -> &'static str {
+        "iptables"
+    }
+
+    fn mode(&self) -> ProxyMode {
+        ProxyMode::Iptables
+    }
+
+    fn empty(&self, family: Family) -> Program {
+        Program::empty(family)
+    }
+
+    fn lower(&self, ir: &Ir) -> Lowered<Program> {
+        lower::lower(ir)
+    }
+
+    fn diff(&self, old: &Program, new: &Program) -> Patch {
+        diff::diff(old, new)
+    }
+
+    fn is_empty(&self, patch: &Patch) -> bool {
+        patch.is_empty()
+    }
+
+    fn patched(&self, old: &Program, patch: &Patch) -> Program {
+        diff::patched(old, patch)
+    }
+
+    fn questions(&self, family: Family) -> Vec<Question> {
+        encode::questions(family)
+    }
+
+    fn replace(&self, answers: &[Answer], new: &Program) -> Patch {
+        let dump = answers.first().map_or(&[][..], |answer| &answer.0);
+        present::replace(&String::from_utf8_lossy(dump), new)
+    }
+
+    fn render(&self, programs: &[Program]) -> String {
+        render::render(programs)
+    }
+
+    fn encode(&self, patch: &Patch) -> Vec<Step> {
+        encode::encode(patch)
+    }
+
+    fn blame(&self, patch: &Patch, fault: &Fault) -> Origin {
+        encode::blame(patch, fault)
+    }
+
+    fn trace(&self, program: &Program, packet: &Packet) -> Result<Outcome, TraceError> {
+        trace::trace(program, packet)
+    }
+}

@@ -64,6 +64,12 @@ fn miss(ir: &Ir, mode: ProxyMode, packet: &Packet) -> Outcome {
     if mode.accepts_health_check_port() && is_health_check(ir, packet) {
         return Outcome::Accept;
     }
+    if mode.refuses_node_ports_at_all_local_addresses()
+        && ir.node().owns(ip)
+        && let Some(refusal) = node_port_refusal(ir, packet)
+    {
+        return refusal;
+    }
     if mode.rejects_unknown_ports() && ir.services().iter().any(guarded) {
         return Outcome::Reject;
     }
@@ -71,6 +77,21 @@ fn miss(ir: &Ir, mode: ProxyMode, packet: &Packet) -> Outcome {
         return Outcome::Drop;
     }
     Outcome::Pass
+}
+
+/// Why the Service that has the packet's node port could not serve it anywhere.
+fn node_port_refusal(ir: &Ir, packet: &Packet) -> Option<Outcome> {
+    let port = packet.destination.port();
+    let is_meant = |s: &&Service| {
+        s.protocol == packet.protocol && s.node_port.is_some_and(|p| p.get() == port)
+    };
+    let service = ir.services().iter().find(is_meant)?;
+    let selection = select(service, ir.node());
+    if !selection.any {
+        return Some(Outcome::Reject);
+    }
+    let is_local = service.external_policy == TrafficPolicy::Local;
+    (is_local && selection.local.is_empty()).then_some(Outcome::Drop)
 }
 
 fn is_health_check(ir: &Ir, packet: &Packet) -> bool {
@@ -116,25 +137,37 @@ impl<'a> Hit<'a> {
     }
 
     /// iptables mode refuses at outside addresses in INPUT and FORWARD, where packets that
-    /// the node sends elsewhere never come by.
+    /// the node sends elsewhere never come by. Its firewall for load balancer addresses stands in
+    /// OUTPUT as well, and drops what it did admit but what found no endpoint.
     fn refuse(&self, refusal: Outcome) -> Outcome {
         let leaves = self.packet.ingress == Ingress::Local
             && !self.node.owns(self.packet.destination.ip())
             && !matches!(self.frontend, Frontend::ClusterIp(_));
-        if leaves && !self.mode.refuses_own_packets_to_external() { Outcome::Pass } else { refusal }
+        if !leaves || self.mode.refuses_own_packets_to_external() {
+            refusal
+        } else if self.has_firewall() {
+            Outcome::Drop
+        } else {
+            Outcome::Pass
+        }
+    }
+
+    /// Whether source ranges are enforced at the address that the packet is for.
+    fn has_firewall(&self) -> bool {
+        matches!(self.frontend, Frontend::LoadBalancerIp(_))
+            && !self.service.source_ranges.is_empty()
+            && (self.selection.any || self.mode.firewalls_without_endpoints())
     }
 
     fn is_firewalled(&self) -> bool {
         let ranges = &self.service.source_ranges;
-        let bound = matches!(self.frontend, Frontend::LoadBalancerIp(_)) && !ranges.is_empty();
-        let enforced = self.selection.any || self.mode.firewalls_without_endpoints();
         let admits = |address: IpAddr| ranges.iter().any(|r| r.contains(&address));
         let source = self.packet.source.ip();
         // A node inside the ranges may reach the load balancer address with that very
         // address as source, when it is bound to one of its links.
         let own = self.service.load_balancer_ips.contains(&source)
             && self.node.primary_address().is_some_and(admits);
-        bound && enforced && !admits(source) && !own
+        self.has_firewall() && !admits(source) && !own
     }
 
     fn to_cluster_ip(&self) -> Outcome {

@@ -21,7 +21,7 @@ pub mod text;
 pub use check::{Flaw, FrontendKey, Ir, Shadowed};
 pub use eval::eval;
 pub use id::{Family, Port, Protocol, ServiceName};
-pub use mode::ProxyMode;
+pub use mode::{DIFFERENCES, Difference, ProxyMode};
 pub use node::{AddrBlock, LocalDetector, Node, NodePortAddresses};
 pub use packet::{Choice, Ingress, Outcome, Packet};
 pub use select::{Selection, select};

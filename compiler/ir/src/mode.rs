@@ -86,12 +86,79 @@ impl ProxyMode {
         !matches!(self, Self::Iptables)
     }
 
+    /// Whether a node port without endpoints is refused at every local address, also where
+    /// node ports do not answer. The refusing rules of iptables mode ask only whether the
+    /// address is local (`--dst-type LOCAL`), whatever `nodePortAddresses` says.
+    #[must_use]
+    pub fn refuses_node_ports_at_all_local_addresses(self) -> bool {
+        matches!(self, Self::Iptables)
+    }
+
     /// Whether the mode accepts the health check node port in the filter table.
     #[must_use]
     pub fn accepts_health_check_port(self) -> bool {
         !matches!(self, Self::Nftables)
     }
 }
+
+/// A question that the modes answer differently.
+#[derive(Clone, Copy, Debug)]
+pub struct Difference {
+    /// The question, as a sentence that is true or false of a mode.
+    pub statement: &'static str,
+    /// Whether it is true.
+    pub holds: fn(ProxyMode) -> bool,
+}
+
+/// All differences, for the table in the docs.
+pub const DIFFERENCES: &[Difference] = &[
+    Difference {
+        statement: "A packet to a port that no Service has at a cluster IP is rejected",
+        holds: ProxyMode::rejects_unknown_ports,
+    },
+    Difference {
+        statement: "So is one to an unknown port at an external or load balancer IP",
+        holds: ProxyMode::guards_external_addresses,
+    },
+    Difference {
+        statement: "A packet to an unallocated address of the service CIDRs is dropped",
+        holds: ProxyMode::drops_unallocated,
+    },
+    Difference {
+        statement: "By default node ports answer on the node's primary address only",
+        holds: ProxyMode::node_ports_on_primary_only,
+    },
+    Difference {
+        statement: "Node ports can answer on 127.0.0.0/8",
+        holds: ProxyMode::can_serve_localhost,
+    },
+    Difference {
+        statement: "A node port without endpoints is refused at every local address, also where \
+                    node ports do not answer",
+        holds: ProxyMode::refuses_node_ports_at_all_local_addresses,
+    },
+    Difference {
+        statement: "A Local policy without local endpoints falls back to all endpoints",
+        holds: ProxyMode::local_falls_back_to_all,
+    },
+    Difference {
+        statement: "Under `externalTrafficPolicy: Local` the node's own pods and processes may \
+                    use endpoints on other nodes",
+        holds: ProxyMode::short_circuits_own_traffic,
+    },
+    Difference {
+        statement: "Source ranges are enforced for a Service without endpoints",
+        holds: ProxyMode::firewalls_without_endpoints,
+    },
+    Difference {
+        statement: "Packets of the node itself to an outside address without endpoints are refused",
+        holds: ProxyMode::refuses_own_packets_to_external,
+    },
+    Difference {
+        statement: "The health check node port is accepted in the filter hooks",
+        holds: ProxyMode::accepts_health_check_port,
+    },
+];
 
 impl fmt::Display for ProxyMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
