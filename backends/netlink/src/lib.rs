@@ -9,3 +9,5 @@ pub mod attr;
 pub mod batch;
 pub mod genl;
 pub mod message;
+pub mod reply;
+pub mod route;

@@ -60,6 +60,24 @@ pub fn write(
     writer.patch(start, &length.to_ne_bytes());
 }
 
+/// Numbers the messages in `bytes` from 1 on and has only the last of them acknowledged, so
+/// that an answer names its message and any number of messages has a short answer.
+pub fn number(bytes: &mut [u8]) {
+    let mut starts = Vec::new();
+    let mut start = 0;
+    for message in Messages::new(bytes) {
+        starts.push((start, message.flags & !flags::ACK));
+        start += align(HEADER_LEN + message.payload.len());
+    }
+    let count = starts.len();
+    for (i, (start, flags)) in starts.into_iter().enumerate() {
+        let ask = if i + 1 == count { flags::ACK } else { 0 };
+        bytes[start + 6..start + 8].copy_from_slice(&(flags | ask).to_ne_bytes());
+        let sequence = u32::try_from(i + 1).unwrap_or(u32::MAX);
+        bytes[start + 8..start + 12].copy_from_slice(&sequence.to_ne_bytes());
+    }
+}
+
 /// A message that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
@@ -127,6 +145,18 @@ mod tests {
         assert_eq!((messages[0].kind, messages[0].flags, messages[0].sequence), (0x0a03, 5, 7));
         assert_eq!(messages[0].attrs(4).next().and_then(|a| a.text()), Some("t"));
         assert_eq!((messages[1].kind, messages[1].payload), (kinds::DONE, &[][..]));
+    }
+
+    #[test]
+    fn numbered_messages_count_from_one_and_the_last_is_acknowledged() {
+        let mut writer = Writer::new();
+        write(&mut writer, 24, flags::CREATE | flags::ACK, 9, |w| w.raw(&[1, 2, 3]));
+        write(&mut writer, 25, flags::CREATE, 9, |_| ());
+        let mut bytes = writer.into_bytes();
+        number(&mut bytes);
+        let seen: Vec<_> = Messages::new(&bytes).map(|m| (m.kind, m.flags, m.sequence)).collect();
+        let create = flags::REQUEST | flags::CREATE;
+        assert_eq!(seen, [(24, create, 1), (25, create | flags::ACK, 2)]);
     }
 
     #[test]
