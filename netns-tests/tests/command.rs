@@ -10,6 +10,7 @@ use nfc_lab::need;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The binary, which cargo builds for the tests of its own package only: it lies beside
 /// this test's folder.
@@ -109,7 +110,9 @@ struct Named(String);
 
 impl Named {
     fn new() -> Self {
-        let name = format!("nfc-test-{}", std::process::id());
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("nfc-test-{}-{number}", std::process::id());
         assert!(ip(&["netns", "add", &name]), "ip netns add {name}");
         Self(name)
     }

@@ -159,14 +159,11 @@ fn read_services(input: &Input, backend: &dyn AnyBackend) -> Result<BTreeMap<Fam
     })?;
     let loaded = nfc_manifest::load(&documents, &settings).map_err(|d| flawed(&d))?;
     eprint!("{}", nfc_manifest::render_warnings(&loaded.warnings));
-    let mut irs = loaded.irs;
-    if let Some(family) = input.family {
-        irs.retain(|f, _| family.families().contains(f));
+    if loaded.irs.is_empty() {
+        eprintln!("warning: no Service of the input is proxied, so there is nothing to say");
+        return Ok([(Family::Ipv4, Ir::empty(Family::Ipv4))].into());
     }
-    if irs.is_empty() {
-        irs.insert(Family::Ipv4, Ir::empty(Family::Ipv4));
-    }
-    Ok(irs)
+    Ok(loaded.irs)
 }
 
 fn read_settings(input: &Input) -> Result<Settings, Exit> {
