@@ -2,7 +2,7 @@
 //!
 //! Invariant: a pure function; what it returns is printed by the binary.
 
-use nfc_backend::{AnyBackend, Unsupported};
+use nfc_backend::{AnyBackend, Backend, Unsupported};
 use nfc_ir::Ir;
 
 /// What a backend makes of some Services.
@@ -21,4 +21,13 @@ pub fn compile<'a>(backend: &dyn AnyBackend, irs: impl IntoIterator<Item = &'a I
     let unsupported = lowered.iter().flat_map(|l| l.unsupported.clone()).collect();
     let programs: Vec<_> = lowered.into_iter().map(|l| l.program).collect();
     Compiled { text: backend.render(&programs), unsupported }
+}
+
+/// The iptables text that replaces what `dump`, printed by `iptables-legacy-save`, says is
+/// there: jumps that are missing are added, chains of Services that are gone are deleted.
+#[must_use]
+pub fn compile_onto(dump: &str, ir: &Ir) -> Compiled {
+    let lowered = Backend::lower(&nfc_iptables::Iptables, ir);
+    let text = nfc_iptables::render_onto(dump, &lowered.program);
+    Compiled { text, unsupported: lowered.unsupported }
 }

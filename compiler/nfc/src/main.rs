@@ -12,7 +12,7 @@ mod args;
 use args::{Apply, BackendName, Cli, Command, Compile, Delete, Emit, FamilyArg, Input};
 use clap::Parser;
 use nfc::{compile, load, registry};
-use nfc_backend::{Answer, AnyBackend, Refusal, Step, Unsupported};
+use nfc_backend::{AnyBackend, Refusal, Unsupported};
 use nfc_ir::{Family, Ir};
 use nfc_kernel::netns::{Guard, NamespaceError};
 use nfc_kernel::{Kernel, Namespace};
@@ -97,14 +97,9 @@ fn compile_onto(
         eprintln!("error: {error}");
         Exit::Input
     })?;
-    let lowered = backend.lower(ir);
-    warn_unsupported(backend.name(), &lowered.unsupported);
-    let patch = backend.replace(&[Answer(dump.text.into_bytes())], &lowered.program);
-    let text = |step| match step {
-        Step::Process(process) => process.stdin,
-        _ => String::new(),
-    };
-    Ok(backend.encode(&patch).into_iter().map(text).collect())
+    let compiled = compile::compile_onto(&dump.text, ir);
+    warn_unsupported(backend.name(), &compiled.unsupported);
+    Ok(compiled.text)
 }
 
 fn run_apply(args: &Apply) -> Result<(), Exit> {
