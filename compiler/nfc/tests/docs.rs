@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the root")
 }
 
 /// Compares a generated part of a page, between two marker lines, with `fresh`.
@@ -42,5 +42,7 @@ fn the_differences_between_modes_are_listed() {
 
 #[test]
 fn commands_in_the_docs_print_what_they_are_shown_to_print() {
-    trycmd::TestCases::new().case(root().join("README.md")).case(root().join("docs/*.md"));
+    // Commands are shown as typed in the root of the project.
+    std::env::set_current_dir(root()).expect("the root of the project");
+    trycmd::TestCases::new().case("README.md").case("docs/*.md");
 }
