@@ -57,11 +57,13 @@ fn miss(ir: &Ir, mode: ProxyMode, packet: &Packet) -> Outcome {
     let ip = packet.destination.ip();
     let guarded = |s: &Service| {
         s.cluster_ip == ip
-            || (mode.guards_external_addresses()
+            || (mode.binds_addresses()
                 && !ir.node().owns(ip)
                 && (s.external_ips.contains(&ip) || s.load_balancer_ips.contains(&ip)))
     };
-    if mode.accepts_health_check_port() && is_health_check(ir, packet) {
+    let at_node =
+        ir.node().owns(ip) || (mode.binds_addresses() && ir.services().iter().any(guarded));
+    if mode.accepts_health_check_port() && at_node && is_health_check(ir, packet) {
         return Outcome::Accept;
     }
     if mode.refuses_node_ports_at_all_local_addresses()
@@ -97,8 +99,21 @@ fn node_port_refusal(ir: &Ir, packet: &Packet) -> Option<Outcome> {
 fn is_health_check(ir: &Ir, packet: &Packet) -> bool {
     let port = packet.destination.port();
     packet.protocol == crate::Protocol::Tcp
-        && ir.node().owns(packet.destination.ip())
         && ir.services().iter().any(|s| s.health_check_port.is_some_and(|p| p.get() == port))
+}
+
+/// Where cluster IPs are bound to the node, it may pick one as the source of a packet, and
+/// the answer to that would never leave the endpoint's node. Without a way to tell pods,
+/// kube-proxy looks for just those: source address and destination port of a cluster IP.
+fn is_from_cluster_ip(ir: &Ir, mode: ProxyMode, packet: &Packet) -> bool {
+    let is_source = |s: &Service| {
+        (s.cluster_ip, s.protocol) == (packet.source.ip(), packet.protocol)
+            && s.port.get() == packet.destination.port()
+    };
+    mode.binds_addresses()
+        && ir.node().local_detector == LocalDetector::None
+        && !ir.node().masquerade_all
+        && ir.services().iter().any(is_source)
 }
 
 /// A packet at a frontend of a Service.
@@ -109,6 +124,7 @@ struct Hit<'a> {
     service: &'a Service,
     frontend: Frontend,
     selection: Selection<'a>,
+    from_cluster_ip: bool,
 }
 
 impl<'a> Hit<'a> {
@@ -119,8 +135,9 @@ impl<'a> Hit<'a> {
         service: &'a Service,
         frontend: Frontend,
     ) -> Self {
-        let node = ir.node();
-        Self { node, mode, packet, service, frontend, selection: select(service, node) }
+        let (node, selection) = (ir.node(), select(service, ir.node()));
+        let from_cluster_ip = is_from_cluster_ip(ir, mode, packet);
+        Self { node, mode, packet, service, frontend, selection, from_cluster_ip }
     }
 
     fn outcome(&self) -> Outcome {
@@ -195,24 +212,13 @@ impl<'a> Hit<'a> {
     }
 
     fn balance_local(&self, masquerade: bool) -> Outcome {
-        let fall_back = self.selection.local.is_empty() && self.mode.local_falls_back_to_all();
-        if fall_back {
-            self.balance(&self.all_endpoints(), masquerade)
-        } else if self.selection.local.is_empty() {
-            self.refuse(Outcome::Drop)
-        } else {
+        if !self.selection.local.is_empty() {
             self.balance(&self.selection.local, masquerade)
+        } else if self.mode.local_falls_back_to_all() {
+            self.balance(&self.selection.cluster, masquerade)
+        } else {
+            self.refuse(Outcome::Drop)
         }
-    }
-
-    /// What a mode that falls back uses: the cluster endpoints, selected even when the
-    /// policies alone would not ask for them.
-    fn all_endpoints(&self) -> Vec<&'a Endpoint> {
-        if !self.selection.cluster.is_empty() {
-            return self.selection.cluster.clone();
-        }
-        let ready = |e: &&Endpoint| e.ready || (e.serving && e.terminating);
-        self.service.endpoints.iter().filter(ready).collect()
     }
 
     fn is_from_pod(&self) -> bool {
@@ -236,7 +242,8 @@ impl<'a> Hit<'a> {
         }
         let choices = endpoints.iter().map(|e| {
             let hairpin = e.address.ip() == self.packet.source.ip();
-            let choice = Choice { endpoint: e.address, masquerade: masquerade || hairpin };
+            let masquerade = masquerade || hairpin || self.from_cluster_ip;
+            let choice = Choice { endpoint: e.address, masquerade };
             (choice, f64::from(e.weight.get()) / total)
         });
         Outcome::Balance(choices.collect::<BTreeMap<_, _>>())

@@ -64,10 +64,11 @@ impl ProxyMode {
         !matches!(self, Self::Ipvs)
     }
 
-    /// Whether unknown ports are rejected at external and load balancer addresses too:
-    /// IPVS mode binds those to its dummy link and guards them like cluster IPs.
+    /// Whether the addresses of Services are bound to a link of the node. They are the
+    /// node's own then: unknown ports are rejected at external and load balancer addresses
+    /// too, the health check port answers there, and the node may use one as its source.
     #[must_use]
-    pub fn guards_external_addresses(self) -> bool {
+    pub fn binds_addresses(self) -> bool {
         matches!(self, Self::Ipvs)
     }
 
@@ -117,8 +118,9 @@ pub const DIFFERENCES: &[Difference] = &[
         holds: ProxyMode::rejects_unknown_ports,
     },
     Difference {
-        statement: "So is one to an unknown port at an external or load balancer IP",
-        holds: ProxyMode::guards_external_addresses,
+        statement: "All addresses of Services are bound to a link of the node, and unknown ports there are \
+                    rejected",
+        holds: ProxyMode::binds_addresses,
     },
     Difference {
         statement: "A packet to an unallocated address of the service CIDRs is dropped",

@@ -200,10 +200,11 @@ impl Maker {
             let other = Protocol::ALL[(service.protocol as usize + 1) % 3];
             targets.push((service.protocol, SocketAddr::new(service.cluster_ip, 9)));
             targets.push((other, SocketAddr::new(service.cluster_ip, service.port.get())));
-            let health = service.health_check_port.map(|p| p.get());
-            targets.extend(
-                health.map(|p| (Protocol::Tcp, SocketAddr::new(ir.node().addresses[0], p))),
-            );
+            for port in service.health_check_port {
+                for ip in [ir.node().addresses[0], service.cluster_ip] {
+                    targets.push((Protocol::Tcp, SocketAddr::new(ip, port.get())));
+                }
+            }
         }
         targets
             .into_iter()
@@ -248,6 +249,7 @@ impl Maker {
                 (self.address(Pool::Stranger, 130), outside("eth0")),
                 (self.address(Pool::NodeIp, 2), Ingress::Local),
                 (self.address(Pool::LoadBalancerIp, 1), Ingress::Local),
+                (self.address(Pool::ClusterIp, 1), Ingress::Local),
             ]
         };
         let packet = |(ip, ingress)| Packet {
