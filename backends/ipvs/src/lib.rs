@@ -1,1 +1,86 @@
-//! placeholder
+//! Services as IPVS virtual servers, with a companion nftables table for what IPVS cannot
+//! say.
+//!
+//! Invariant: pure; nothing here touches the kernel.
+
+mod companion;
+mod diff;
+mod encode;
+mod lower;
+mod names;
+mod observe;
+mod program;
+mod render;
+mod replace;
+mod trace;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use diff::{Change, Command, LinkChange, Patch};
+pub use program::{Program, Scheduler, ServerKey, VirtualServer};
+
+use nfc_backend::{Answer, Backend, Fault, Lowered, Origin, Question, Step, TraceError};
+use nfc_ir::{Family, Ir, Outcome, Packet, ProxyMode};
+
+/// IPVS.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ipvs;
+
+impl Backend for Ipvs {
+    type Program = Program;
+    type Patch = Patch;
+
+    fn name(&self) -> &'static str {
+        "ipvs"
+    }
+
+    fn mode(&self) -> ProxyMode {
+        ProxyMode::Ipvs
+    }
+
+    fn empty(&self, family: Family) -> Program {
+        Program::empty(family)
+    }
+
+    fn lower(&self, ir: &Ir) -> Lowered<Program> {
+        lower::lower(ir)
+    }
+
+    fn diff(&self, old: &Program, new: &Program) -> Patch {
+        diff::diff(old, new)
+    }
+
+    fn is_empty(&self, patch: &Patch) -> bool {
+        diff::is_empty(patch)
+    }
+
+    fn patched(&self, old: &Program, patch: &Patch) -> Program {
+        diff::patched(old, patch)
+    }
+
+    fn questions(&self, family: Family) -> Vec<Question> {
+        observe::questions(family)
+    }
+
+    fn replace(&self, answers: &[Answer], new: &Program) -> Patch {
+        replace::replace(&observe::read(new.family, answers), new)
+    }
+
+    fn render(&self, programs: &[Program]) -> String {
+        render::script(programs)
+    }
+
+    fn encode(&self, patch: &Patch) -> Vec<Step> {
+        encode::steps(patch)
+    }
+
+    fn blame(&self, patch: &Patch, fault: &Fault) -> Origin {
+        encode::blame(patch, fault)
+    }
+
+    fn trace(&self, program: &Program, packet: &Packet) -> Result<Outcome, TraceError> {
+        trace::trace(program, packet)
+    }
+}

@@ -1,0 +1,251 @@
+//! The way from one program to another.
+//!
+//! Three things change that cannot be one transaction: the companion table, the virtual
+//! servers and the addresses. So the companion changes twice. It grows to the *middle*
+//! companion, which is the new one and still has what belongs to virtual servers that are
+//! about to go, and at the end it shrinks to the new one.
+//!
+//! Invariant: computed from values; nothing is read from the kernel here.
+
+use crate::names::{self, sets};
+use crate::observe::Reals;
+use crate::program::{Program, ServerKey, VirtualServer};
+use nfc_ir::{Family, ServiceName};
+use nfc_ruleset::{Row, Set, Table};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
+
+/// The way from one program to another.
+#[derive(Clone, Debug)]
+pub struct Patch {
+    /// The family of both programs.
+    pub family: Family,
+    /// All sysctls, when they are not those of before.
+    pub sysctls: Option<BTreeMap<&'static str, &'static str>>,
+    /// The node's addresses, when they are not those of before.
+    pub node_addresses: Option<Vec<IpAddr>>,
+    /// The companion on its way to the middle one.
+    pub grow: nfc_ruleset::Patch,
+    /// The virtual servers that change.
+    pub servers: BTreeMap<ServerKey, Change>,
+    /// What happens to the dummy link.
+    pub link: LinkChange,
+    /// The addresses that the dummy link gets.
+    pub bound: BTreeSet<IpAddr>,
+    /// The addresses that the dummy link loses.
+    pub unbound: BTreeSet<IpAddr>,
+    /// The companion on its way from the middle one.
+    pub shrink: nfc_ruleset::Patch,
+}
+
+/// What happens to a virtual server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The virtual server as it is to be; `None`: deleted.
+    pub after: Option<VirtualServer>,
+    /// The Service that it belongs to, or did; `None` when it was found in the kernel.
+    pub service: Option<ServiceName>,
+    /// What has to be said for that, in this order. Nothing, when only the Service's name
+    /// changes.
+    pub commands: Vec<Command>,
+}
+
+/// One thing to say about a virtual server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Make it, without real servers.
+    AddServer,
+    /// Set its scheduler, flags and timeout.
+    SetServer,
+    /// Delete it; the kernel deletes its real servers with it (`ip_vs_unlink_service`).
+    DeleteServer,
+    /// Add a real server of this weight.
+    AddReal(SocketAddr, NonZeroU16),
+    /// Set the weight of a real server.
+    SetReal(SocketAddr, NonZeroU16),
+    /// Delete a real server.
+    DeleteReal(SocketAddr),
+}
+
+/// What happens to the dummy link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkChange {
+    /// Nothing.
+    Keep,
+    /// It is made, unless it is there.
+    Make,
+    /// One of another number is deleted and made again with ours; these addresses of the
+    /// other family are carried over.
+    Remake(BTreeSet<IpAddr>),
+    /// It is deleted.
+    Delete,
+}
+
+/// The way from `old` to `new`.
+pub(crate) fn diff(old: &Program, new: &Program) -> Patch {
+    let middle = middle(old, new);
+    let (before, after) = (old.companion.as_ref(), new.companion.as_ref());
+    let link = if old.addresses.is_empty() && !new.addresses.is_empty() {
+        LinkChange::Make
+    } else {
+        LinkChange::Keep
+    };
+    Patch {
+        family: new.family,
+        sysctls: (old.sysctls != new.sysctls).then(|| new.sysctls.clone()),
+        node_addresses: (old.node_addresses != new.node_addresses)
+            .then(|| new.node_addresses.clone()),
+        grow: companion_diff(new.family, before, middle.as_ref()),
+        servers: changed_servers(old, new),
+        link,
+        bound: new.addresses.difference(&old.addresses).copied().collect(),
+        unbound: old.addresses.difference(&new.addresses).copied().collect(),
+        shrink: companion_diff(new.family, middle.as_ref(), after),
+    }
+}
+
+fn companion_diff(family: Family, old: Option<&Table>, new: Option<&Table>) -> nfc_ruleset::Patch {
+    nfc_ruleset::diff(family, names::TABLE, old, new)
+}
+
+/// Whether `patch` changes nothing.
+pub(crate) fn is_empty(patch: &Patch) -> bool {
+    let Patch { family: _, sysctls, node_addresses, grow, servers, link, bound, unbound, shrink } =
+        patch;
+    sysctls.is_none()
+        && node_addresses.is_none()
+        && grow.is_empty()
+        && servers.is_empty()
+        && *link == LinkChange::Keep
+        && bound.is_empty()
+        && unbound.is_empty()
+        && shrink.is_empty()
+}
+
+/// `old` after `patch`.
+pub(crate) fn patched(old: &Program, patch: &Patch) -> Program {
+    let mut program = old.clone();
+    if let Some(sysctls) = &patch.sysctls {
+        program.sysctls.clone_from(sysctls);
+    }
+    if let Some(addresses) = &patch.node_addresses {
+        program.node_addresses.clone_from(addresses);
+    }
+    for (key, change) in &patch.servers {
+        match &change.after {
+            Some(server) => program.servers.insert(*key, server.clone()),
+            None => program.servers.remove(key),
+        };
+    }
+    program.addresses.retain(|address| !patch.unbound.contains(address));
+    program.addresses.extend(&patch.bound);
+    let middle = nfc_ruleset::patched(old.companion.as_ref(), &patch.grow);
+    program.companion = nfc_ruleset::patched(middle.as_ref(), &patch.shrink);
+    program
+}
+
+fn changed_servers(old: &Program, new: &Program) -> BTreeMap<ServerKey, Change> {
+    let mut changes = BTreeMap::new();
+    for (key, after) in &new.servers {
+        let before = old.servers.get(key);
+        if before != Some(after) {
+            let commands = before.map_or_else(|| creation(after), |b| edit(b, after));
+            changes.insert(*key, Change::to(after, commands));
+        }
+    }
+    for (key, before) in &old.servers {
+        if !new.servers.contains_key(key) {
+            changes.insert(*key, Change::deletion(Some(before.service.clone())));
+        }
+    }
+    changes
+}
+
+impl Change {
+    /// The virtual server becomes `after`.
+    pub(crate) fn to(after: &VirtualServer, commands: Vec<Command>) -> Self {
+        let service = Some(after.service.clone());
+        Self { after: Some(after.clone()), service, commands }
+    }
+
+    /// The virtual server goes.
+    pub(crate) fn deletion(service: Option<ServiceName>) -> Self {
+        Self { after: None, service, commands: vec![Command::DeleteServer] }
+    }
+}
+
+/// What makes a virtual server.
+pub(crate) fn creation(after: &VirtualServer) -> Vec<Command> {
+    let add = |(real, weight): (&SocketAddr, &NonZeroU16)| Command::AddReal(*real, *weight);
+    std::iter::once(Command::AddServer).chain(after.reals.iter().map(add)).collect()
+}
+
+fn edit(before: &VirtualServer, after: &VirtualServer) -> Vec<Command> {
+    let known = |weight: &NonZeroU16| Some(u32::from(weight.get()));
+    let reals = before.reals.iter().map(|(real, weight)| (*real, known(weight))).collect();
+    let mut commands = edit_reals(&reals, after);
+    if !before.is_set_like(after) {
+        commands.insert(0, Command::SetServer);
+    }
+    commands
+}
+
+/// What makes these real servers those of `after`. None goes before the new ones are there,
+/// so that a virtual server is never without one in between.
+pub(crate) fn edit_reals(before: &Reals, after: &VirtualServer) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for (real, weight) in &after.reals {
+        match before.get(real) {
+            None => commands.push(Command::AddReal(*real, *weight)),
+            Some(old) if *old != Some(u32::from(weight.get())) => {
+                commands.push(Command::SetReal(*real, *weight));
+            }
+            Some(_) => (),
+        }
+    }
+    let gone = before.keys().filter(|real| !after.reals.contains_key(real));
+    commands.extend(gone.map(|real| Command::DeleteReal(*real)));
+    commands
+}
+
+/// The companion between the two: see the module.
+fn middle(old: &Program, new: &Program) -> Option<Table> {
+    let (Some(before), Some(after)) = (&old.companion, &new.companion) else {
+        return new.companion.clone().or_else(|| old.companion.clone());
+    };
+    let mut middle = after.clone();
+    for (name, set) in &mut middle.sets {
+        let Some(leftover) = before.sets.get(name).filter(|b| b.has_shape_of(set)) else {
+            continue;
+        };
+        let is_needed = |row: &Row<'_>| match name.as_str() {
+            sets::BOUND_ADDRESSES | sets::HAIRPINS | sets::HEALTH_CHECKS => true,
+            _ => goes(row, new),
+        };
+        carry_over(leftover, set, is_needed);
+    }
+    Some(middle)
+}
+
+/// Whether the virtual server that the row is about is not among the new ones.
+fn goes(row: &Row<'_>, new: &Program) -> bool {
+    let Some(all) = new.companion.as_ref().and_then(|t| t.sets.get(sets::VIRTUAL_SERVERS)) else {
+        return true;
+    };
+    let server = row.key.get(..all.elements.key_len());
+    server.is_none_or(|key| all.elements.get(key).is_none())
+}
+
+/// Adds the rows of `from` that are needed; a key that is there already stays as it is.
+fn carry_over(from: &Set, to: &mut Set, is_needed: impl Fn(&Row<'_>) -> bool) {
+    let missing: Vec<_> = from
+        .elements
+        .iter()
+        .filter(|row| to.elements.get(row.key).is_none() && is_needed(row))
+        .collect();
+    for row in missing {
+        to.elements.push_row(row);
+    }
+    to.seal();
+}

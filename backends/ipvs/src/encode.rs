@@ -1,0 +1,238 @@
+//! A patch as steps: generic netlink for the virtual servers, rtnetlink for the dummy link
+//! and its addresses, nf_tables for the companion, and sysctls.
+//!
+//! No transaction spans these, so their order has to see to it that no packet finds half of
+//! a Service. Up: companion, then virtual servers with their real servers, then addresses.
+//! Down the reverse.
+//!
+//! Invariant: a function of the patch alone, so that [`blame`] finds what stood at a place
+//! by going through the same lists.
+
+use crate::diff::{Change, Command, LinkChange, Patch};
+use crate::names;
+use crate::program::host;
+use crate::wire::{self, Order};
+use nfc_backend::{Fault, Origin, Step};
+use nfc_ir::ServiceName;
+use nfc_netlink::genl::GenlMessage;
+use nfc_netlink::route::{LinkEnd, RouteWriter};
+use std::net::IpAddr;
+
+/// The steps that carry out `patch`. An empty patch takes none.
+pub(crate) fn steps(patch: &Patch) -> Vec<Step> {
+    PARTS.into_iter().flat_map(|part| part.steps(patch)).collect()
+}
+
+/// What stood at the place of `fault`.
+pub(crate) fn blame(patch: &Patch, fault: &Fault) -> Origin {
+    let mut before = 0;
+    for part in PARTS {
+        let count = part.steps(patch).len();
+        if fault.step < before + count {
+            return part.origin(patch, &Fault { step: fault.step - before, ..fault.clone() });
+        }
+        before += count;
+    }
+    Origin::default()
+}
+
+/// A part of a patch, whose steps are of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// Asks IPVS for nothing. Looking for the family makes the kernel load the module
+    /// (`MODULE_ALIAS_GENL_FAMILY` in `ip_vs_ctl.c`), and the sysctls come with it.
+    Hello,
+    Sysctls,
+    Grow,
+    Servers,
+    Addresses,
+    Deletions,
+    Shrink,
+}
+
+/// All parts, in the order in which they take effect.
+const PARTS: [Part; 7] = [
+    Part::Hello,
+    Part::Sysctls,
+    Part::Grow,
+    Part::Servers,
+    Part::Addresses,
+    Part::Deletions,
+    Part::Shrink,
+];
+
+impl Part {
+    fn steps(self, patch: &Patch) -> Vec<Step> {
+        match self {
+            Self::Hello if sysctls(patch).is_empty() => Vec::new(),
+            Self::Hello => genetlink(vec![wire::hello()]),
+            Self::Sysctls => sysctls(patch),
+            Self::Grow => nfc_ruleset::encode::encode(&patch.grow),
+            Self::Servers => genetlink(messages(&changes(patch))),
+            Self::Addresses => addresses(patch),
+            Self::Deletions => genetlink(messages(&deletions(patch))),
+            Self::Shrink => nfc_ruleset::encode::encode(&patch.shrink),
+        }
+    }
+
+    fn origin(self, patch: &Patch, fault: &Fault) -> Origin {
+        match self {
+            Self::Hello => about(names::FAMILY),
+            Self::Sysctls => sysctl_at(patch, fault.step),
+            Self::Grow => companion_at(&patch.grow, fault),
+            Self::Servers => order_at(&changes(patch), fault),
+            Self::Addresses => address_at(patch, fault),
+            Self::Deletions => order_at(&deletions(patch), fault),
+            Self::Shrink => companion_at(&patch.shrink, fault),
+        }
+    }
+}
+
+fn about(object: impl Into<String>) -> Origin {
+    Origin { service: None, object: object.into() }
+}
+
+fn genetlink(messages: Vec<GenlMessage>) -> Vec<Step> {
+    if messages.is_empty() {
+        return Vec::new();
+    }
+    vec![Step::Genetlink { family: names::FAMILY, messages }]
+}
+
+fn sysctls(patch: &Patch) -> Vec<Step> {
+    let set = |(name, value): (&&str, &&str)| Step::Sysctl {
+        name: (*name).to_owned(),
+        value: (*value).to_owned(),
+    };
+    patch.sysctls.iter().flatten().map(set).collect()
+}
+
+fn sysctl_at(patch: &Patch, index: usize) -> Origin {
+    let name = patch.sysctls.iter().flatten().nth(index).map_or("", |(name, _)| name);
+    about(format!("sysctl {name}"))
+}
+
+/// The companion's elements name the Service they stand for in their comments.
+fn companion_at(patch: &nfc_ruleset::Patch, fault: &Fault) -> Origin {
+    let blamed = nfc_ruleset::encode::blame(patch, fault);
+    let service = blamed.comment.as_deref().and_then(service_name);
+    Origin { service, object: format!("{}: {}", names::TABLE, blamed.object) }
+}
+
+/// Reads a name as it is displayed: `namespace/name`, or `namespace/name:port`.
+fn service_name(text: &str) -> Option<ServiceName> {
+    let (namespace, rest) = text.split_once('/')?;
+    let (name, port) = rest.split_once(':').unwrap_or((rest, ""));
+    Some(ServiceName {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        port: port.to_owned(),
+    })
+}
+
+/// What makes and changes virtual servers.
+fn changes(patch: &Patch) -> Vec<Order<'_>> {
+    orders(patch, |change| change.after.is_some())
+}
+
+/// What deletes virtual servers.
+fn deletions(patch: &Patch) -> Vec<Order<'_>> {
+    orders(patch, |change| change.after.is_none())
+}
+
+fn orders(patch: &Patch, which: fn(&Change) -> bool) -> Vec<Order<'_>> {
+    let mut orders = Vec::new();
+    for (key, change) in patch.servers.iter().filter(|(_, change)| which(change)) {
+        let say = |command: &Command| Order { key: *key, change, command: *command };
+        orders.extend(change.commands.iter().map(say));
+    }
+    orders
+}
+
+fn messages(orders: &[Order<'_>]) -> Vec<GenlMessage> {
+    orders.iter().map(Order::message).collect()
+}
+
+fn order_at(orders: &[Order<'_>], fault: &Fault) -> Origin {
+    let Some(Order { key, change, command }) = fault.message.and_then(|i| orders.get(i)) else {
+        return about(names::FAMILY);
+    };
+    let server = format!("virtual server {}/{}", key.address, key.protocol);
+    let object = match command {
+        Command::AddServer => format!("add {server}"),
+        Command::SetServer => format!("set {server}"),
+        Command::DeleteServer => format!("delete {server}"),
+        Command::AddReal(real, _) => format!("add real server {real} to {server}"),
+        Command::SetReal(real, _) => format!("set real server {real} of {server}"),
+        Command::DeleteReal(real) => format!("delete real server {real} of {server}"),
+    };
+    Origin { service: change.service.clone(), object }
+}
+
+/// One thing to say to rtnetlink.
+#[derive(Clone, Copy, Debug)]
+enum AddressOrder {
+    DeleteLink,
+    MakeLink,
+    Bind(IpAddr),
+    Unbind(IpAddr),
+}
+
+fn address_orders(patch: &Patch) -> Vec<AddressOrder> {
+    let link = match &patch.link {
+        LinkChange::Keep => vec![],
+        LinkChange::Make => vec![AddressOrder::MakeLink],
+        LinkChange::Remake(_) => vec![AddressOrder::DeleteLink, AddressOrder::MakeLink],
+        LinkChange::Delete => vec![AddressOrder::DeleteLink],
+    };
+    let carried = match &patch.link {
+        LinkChange::Remake(carried) => Some(carried),
+        LinkChange::Keep | LinkChange::Make | LinkChange::Delete => None,
+    };
+    let bound = carried.into_iter().flatten().chain(&patch.bound);
+    link.into_iter()
+        .chain(bound.map(|ip| AddressOrder::Bind(*ip)))
+        .chain(patch.unbound.iter().map(|ip| AddressOrder::Unbind(*ip)))
+        .collect()
+}
+
+fn addresses(patch: &Patch) -> Vec<Step> {
+    let orders = address_orders(patch);
+    if orders.is_empty() {
+        return Vec::new();
+    }
+    let mut writer = RouteWriter::new();
+    for order in orders {
+        order.write(&mut writer);
+    }
+    vec![Step::Route(writer.into_bytes())]
+}
+
+fn address_at(patch: &Patch, fault: &Fault) -> Origin {
+    let orders = address_orders(patch);
+    let object = match fault.message.and_then(|i| orders.get(i)) {
+        None => format!("link {}", names::LINK),
+        Some(AddressOrder::DeleteLink) => format!("delete link {}", names::LINK),
+        Some(AddressOrder::MakeLink) => format!("add link {}", names::LINK),
+        Some(AddressOrder::Bind(ip)) => format!("add address {ip} to {}", names::LINK),
+        Some(AddressOrder::Unbind(ip)) => format!("delete address {ip} of {}", names::LINK),
+    };
+    about(object)
+}
+
+impl AddressOrder {
+    fn write(self, writer: &mut RouteWriter) {
+        let index = names::LINK_INDEX;
+        match self {
+            Self::DeleteLink => writer.delete_link(names::LINK),
+            // The link stays down, as kube-proxy has it: its addresses are the node's own
+            // all the same, and nobody can be reached through it.
+            Self::MakeLink => {
+                let name = names::LINK.to_owned();
+                writer.dummy(&LinkEnd { index: Some(index), name, mac: None });
+            }
+            Self::Bind(ip) => writer.address(index, ip, host(ip).prefix_len()),
+            Self::Unbind(ip) => writer.delete_address(index, ip, host(ip).prefix_len()),
+        }
+    }
+}

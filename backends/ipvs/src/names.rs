@@ -1,0 +1,77 @@
+//! Names and numbers that other tools see: the dummy link, the companion table with its
+//! sets and chains, the generic netlink family, sysctls.
+//!
+//! Invariant: constants only.
+
+/// Name of the generic netlink family (`IPVS_GENL_NAME`, `include/uapi/linux/ip_vs.h`).
+pub(crate) const FAMILY: &str = "IPVS";
+
+/// The dummy link that makes virtual addresses the node's own. It has kube-proxy's name,
+/// so that the one finds what the other left.
+pub(crate) const LINK: &str = "kube-ipvs0";
+
+/// The number that the dummy link is made with: the letters `ipvs`.
+///
+/// rtnetlink names links by number when addresses are added. A number of our own choice
+/// needs no look-up in between, and this one lies far above those that the kernel hands
+/// out one after the other.
+pub(crate) const LINK_INDEX: u32 = 0x6970_7673;
+
+/// Name of the companion table, in the family `ip` or `ip6`.
+pub(crate) const TABLE: &str = "nfc-ipvs";
+
+/// Sets of the companion table.
+pub(crate) mod sets {
+    /// Every virtual server: the ports that bound addresses may be asked for, and the
+    /// record of what nfc owns.
+    pub(crate) const VIRTUAL_SERVERS: &str = "virtual-servers";
+    /// The addresses on the dummy link.
+    pub(crate) const BOUND_ADDRESSES: &str = "bound-addresses";
+    /// Virtual servers whose every connection is masqueraded.
+    pub(crate) const MASQUERADED: &str = "masqueraded";
+    /// Virtual servers at cluster IPs.
+    pub(crate) const CLUSTER_IPS: &str = "cluster-ips";
+    /// Virtual servers with source ranges.
+    pub(crate) const FIREWALLED: &str = "firewalled";
+    /// Virtual servers with source ranges, each with a block that may come in.
+    pub(crate) const ADMITTED: &str = "admitted-sources";
+    /// Endpoints, each twice: as source and as destination.
+    pub(crate) const HAIRPINS: &str = "hairpins";
+    /// Health check node ports.
+    pub(crate) const HEALTH_CHECKS: &str = "health-checks";
+}
+
+/// Chains of the companion table.
+pub(crate) mod chains {
+    /// Drops what source ranges do not admit.
+    pub(crate) const FIREWALL: &str = "firewall";
+    /// Marks what must be masqueraded.
+    pub(crate) const MARK: &str = "mark-for-masquerade";
+    /// Base chain: packets that come in.
+    pub(crate) const PREROUTING: &str = "nat-prerouting";
+    /// Base chain: packets of the node itself.
+    pub(crate) const OUTPUT: &str = "nat-output";
+    /// Base chain: the node's own packets, before IPVS sees them.
+    pub(crate) const FILTER_OUTPUT: &str = "filter-output";
+    /// Base chain: packets for the node, before IPVS sees them.
+    pub(crate) const FILTER_INPUT: &str = "filter-input";
+    /// Base chain: packets that leave.
+    pub(crate) const POSTROUTING: &str = "nat-postrouting";
+}
+
+/// What IPVS needs from the kernel, as kube-proxy sets it
+/// (`Documentation/networking/ipvs-sysctl.rst`).
+pub(crate) const SYSCTLS: [(&str, &str); 3] = [
+    // IPVS connections are tracked, which is what masquerading needs.
+    ("net.ipv4.vs.conntrack", "1"),
+    // A connection whose real server is gone ends at once, and the client's next packet
+    // is scheduled anew.
+    ("net.ipv4.vs.expire_nodest_conn", "1"),
+    // A client that sticks to a real server of weight 0 is let go.
+    ("net.ipv4.vs.expire_quiescent_template", "1"),
+];
+
+/// Forwarding, without which no answer of an endpoint finds its way back. Only for IPv4:
+/// turning it on for IPv6 makes a host deaf to router advertisements, which is not for us
+/// to decide.
+pub(crate) const FORWARDING: (&str, &str) = ("net.ipv4.ip_forward", "1");

@@ -1,0 +1,141 @@
+//! What nfc wants in the kernel for one family: virtual servers with their real servers,
+//! the addresses that make their packets the node's own, sysctls, and the companion table
+//! for what IPVS cannot say.
+//!
+//! Invariant: knows nothing of Services but their names, which are kept to say whose fault
+//! a refusal was.
+
+use ipnet::IpNet;
+use nfc_ir::{Family, Protocol, ServiceName};
+use nfc_ruleset::Table;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::num::{NonZeroU16, NonZeroU32};
+
+/// Everything nfc wants in the kernel for one family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// The family of every address in here.
+    pub family: Family,
+    /// Sysctls by name with dots, and their values. They are set and never set back.
+    pub sysctls: BTreeMap<&'static str, &'static str>,
+    /// The virtual servers.
+    pub servers: BTreeMap<ServerKey, VirtualServer>,
+    /// The addresses on the dummy link.
+    pub addresses: BTreeSet<IpAddr>,
+    /// The node's own addresses. Nothing is said with them: they decide which packets come
+    /// by the companion's input chain.
+    pub node_addresses: Vec<IpAddr>,
+    /// The companion table; `None` where nfc owns nothing.
+    pub companion: Option<Table>,
+}
+
+/// Where a virtual server answers. One port of one address of one protocol has at most one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerKey {
+    /// Its address and port.
+    pub address: SocketAddr,
+    /// Its protocol.
+    pub protocol: Protocol,
+}
+
+/// A virtual server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VirtualServer {
+    /// The Service it belongs to.
+    pub service: ServiceName,
+    /// How a real server is picked.
+    pub scheduler: Scheduler,
+    /// How long a silent client keeps its real server, in seconds; `None`: no persistence.
+    pub persistence: Option<NonZeroU32>,
+    /// The real servers and their weights.
+    pub reals: BTreeMap<SocketAddr, NonZeroU16>,
+}
+
+/// A scheduler of the kernel (`net/netfilter/ipvs/ip_vs_{rr,wrr,sh,mh}.c`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scheduler {
+    /// `rr`: one after the other, whatever their weights.
+    RoundRobin,
+    /// `wrr`: one after the other, in proportion to the weights.
+    WeightedRoundRobin,
+    /// `sh`: by a hash of the source address.
+    SourceHash,
+    /// `mh`: by a hash of source address and port into a Maglev table.
+    Maglev,
+}
+
+/// Persistence (`IP_VS_SVC_F_PERSISTENT`).
+const PERSISTENT: u32 = 0x1;
+
+/// The source port takes part in the hash: `mh-port` of ipvsadm
+/// (`IP_VS_SVC_F_SCHED_MH_PORT`, which is `IP_VS_SVC_F_SCHED2`).
+const HASH_PORT: u32 = 0x10;
+
+impl ServerKey {
+    /// The family of its address.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        Family::of(self.address.ip())
+    }
+}
+
+impl Scheduler {
+    /// The kernel's name for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "rr",
+            Self::WeightedRoundRobin => "wrr",
+            Self::SourceHash => "sh",
+            Self::Maglev => "mh",
+        }
+    }
+
+    /// Whether weights change the share that a real server gets.
+    #[must_use]
+    pub fn is_weighted(self) -> bool {
+        self != Self::RoundRobin
+    }
+}
+
+impl VirtualServer {
+    /// Its flags (`IP_VS_SVC_F_*`).
+    #[must_use]
+    pub fn flags(&self) -> u32 {
+        let persistent = if self.persistence.is_some() { PERSISTENT } else { 0 };
+        let hash_port = if self.hashes_port() { HASH_PORT } else { 0 };
+        persistent | hash_port
+    }
+
+    /// Whether connections of one client may go to different real servers although they
+    /// are hashed.
+    pub(crate) fn hashes_port(&self) -> bool {
+        self.scheduler == Scheduler::Maglev
+    }
+
+    /// Whether the kernel knows both by the same scheduler, flags and timeout.
+    pub(crate) fn is_set_like(&self, other: &Self) -> bool {
+        (self.scheduler, self.persistence) == (other.scheduler, other.persistence)
+    }
+}
+
+impl Program {
+    /// The program of a node where nfc owns nothing.
+    #[must_use]
+    pub fn empty(family: Family) -> Self {
+        Self {
+            family,
+            sysctls: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            addresses: BTreeSet::new(),
+            node_addresses: Vec::new(),
+            companion: None,
+        }
+    }
+}
+
+/// The block that holds `address` alone: /32 or /128, as it stands on the dummy link.
+pub(crate) fn host(address: IpAddr) -> IpNet {
+    IpNet::from(address)
+}
