@@ -137,9 +137,6 @@ fn every_file_says_what_it_is_and_is_short() {
         assert!(text.starts_with("//! "), "{name} must open with `//!`");
         let lines = text.lines().count();
         assert!(lines <= FILE_LINES_MAX, "{name} has {lines} lines, more than {FILE_LINES_MAX}");
-        for (number, line) in text.lines().enumerate() {
-            assert!(line.trim_end() == line, "{name}:{} ends with a blank", number + 1);
-        }
     }
 }
 
@@ -227,7 +224,9 @@ fn backends_have_the_same_files() {
     ];
     for (room, files) in rooms {
         let folder = root().join(room);
-        assert!(folder.join("README.md").is_file(), "{room} needs a README.md");
+        let is_backend = !room.ends_with("ruleset");
+        let has_readme = folder.join("README.md").is_file();
+        assert!(has_readme || !is_backend, "{room} must draw the packet's path in a README.md");
         for file in *files {
             let flat = folder.join(format!("src/{file}.rs"));
             let nested = folder.join(format!("src/{file}/mod.rs"));
