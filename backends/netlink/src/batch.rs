@@ -62,7 +62,14 @@ impl BatchWriter {
     /// Begins a batch for `subsystem` (`NFNL_SUBSYS_NFTABLES` is 10).
     #[must_use]
     pub fn new(subsystem: u8) -> Self {
-        let mut writer = Writer::with_capacity(4096);
+        Self::with_capacity(subsystem, 4096)
+    }
+
+    /// The same, with room for `capacity` bytes: a long batch that is known to be one is
+    /// then not copied while it grows.
+    #[must_use]
+    pub fn with_capacity(subsystem: u8, capacity: usize) -> Self {
+        let mut writer = Writer::with_capacity(capacity);
         write_edge(&mut writer, BEGIN, 0, subsystem);
         Self { writer, starts: Vec::new(), subsystem }
     }

@@ -200,10 +200,9 @@ impl Maker {
             let other = Protocol::ALL[(service.protocol as usize + 1) % 3];
             targets.push((service.protocol, SocketAddr::new(service.cluster_ip, 9)));
             targets.push((other, SocketAddr::new(service.cluster_ip, service.port.get())));
-            for port in service.health_check_port {
-                for ip in [ir.node().addresses[0], service.cluster_ip] {
-                    targets.push((Protocol::Tcp, SocketAddr::new(ip, port.get())));
-                }
+            if let Some(port) = service.health_check_port {
+                let at = [ir.node().addresses[0], service.cluster_ip];
+                targets.extend(at.map(|ip| (Protocol::Tcp, SocketAddr::new(ip, port.get()))));
             }
         }
         targets

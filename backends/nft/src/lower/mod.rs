@@ -1,0 +1,267 @@
+//! From an Ir to a table: every Service becomes elements of a few sets and maps, and what
+//! Services have in common becomes chains, one for each class in use.
+//!
+//! Invariant: the number of chains and sets depends on which policies, protocols and
+//! numbers of endpoints occur, never on how many Services there are.
+
+mod chains;
+mod sets;
+pub mod slots;
+
+use crate::names::{self, Class, Door, Pick, Policy};
+use crate::program::Program;
+use ipnet::IpNet;
+use nfc_backend::{Lowered, Reason, Unsupported};
+use nfc_ir::{
+    Endpoint, Family, Frontend, Ir, Protocol, Scheduler, Selection, Service, ServiceName,
+    TrafficPolicy, select,
+};
+use nfc_ruleset::{Key, Verdict};
+use sets::Sets;
+use slots::{maglev, slots};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+const AFFINITY: Reason = Reason {
+    feature: "session affinity",
+    why: "IPv4 only: nft 1.0.6 cannot load rules that keep IPv6 clients in a map; every \
+          connection picks an endpoint anew",
+};
+const ROUND_ROBIN: Reason = Reason {
+    feature: "scheduler round-robin",
+    why: "the counter belongs to a chain that several Services share: turns are fair over all \
+          of them, not for each",
+};
+const MAGLEV: Reason = Reason {
+    feature: "weights",
+    why: "a Maglev table has 251 slots, 4093 for more than 50 endpoints; shares are rounded",
+};
+const WEIGHTS: Reason = Reason {
+    feature: "weights",
+    why: "the exact shares need more than 4096 slots; they are rounded",
+};
+
+/// The program that does what `ir` means.
+#[must_use]
+pub fn lower(ir: &Ir) -> Lowered<Program> {
+    let mut lowering = Lowering::new(ir);
+    for service in ir.services() {
+        lowering.service(service);
+    }
+    lowering.finish()
+}
+
+/// A lowering under way.
+struct Lowering<'a> {
+    ir: &'a Ir,
+    sets: Sets,
+    /// The classes in use and the names of their chains.
+    classes: BTreeMap<Class, String>,
+    firewalls: BTreeSet<Verdict>,
+    /// Who takes turns by the counter of a class.
+    turns: BTreeMap<Class, BTreeSet<(&'a ServiceName, Protocol)>>,
+    unsupported: BTreeSet<Unsupported>,
+}
+
+/// One Service at one of its frontends.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    service: &'a Service,
+    place: Place,
+    pick: Pick,
+}
+
+/// Where a frontend is.
+#[derive(Clone, Copy)]
+enum Place {
+    Address(IpAddr),
+    NodePort(nfc_ir::Port),
+}
+
+impl<'a> Lowering<'a> {
+    fn new(ir: &'a Ir) -> Self {
+        Self {
+            ir,
+            sets: Sets::new(ir.family(), ir.services().len()),
+            classes: BTreeMap::new(),
+            firewalls: BTreeSet::new(),
+            turns: BTreeMap::new(),
+            unsupported: BTreeSet::new(),
+        }
+    }
+
+    fn finish(mut self) -> Lowered<Program> {
+        for sharers in self.turns.values().filter(|sharers| sharers.len() > 1) {
+            self.unsupported.extend(sharers.iter().map(|(service, protocol)| Unsupported {
+                service: (*service).clone(),
+                protocol: *protocol,
+                reason: ROUND_ROBIN,
+            }));
+        }
+        let mut table = self.sets.into_table();
+        let sticky = self.classes.keys().any(|class| class.affinity.is_some());
+        chains::add_base(&mut table, self.ir, sticky);
+        for class in self.classes.keys() {
+            chains::add_class(&mut table, self.ir, *class);
+        }
+        for onward in &self.firewalls {
+            chains::add_firewall(&mut table, onward);
+        }
+        let program = Program {
+            family: self.ir.family(),
+            table: Some(table),
+            addresses: self.ir.node().addresses.clone(),
+        };
+        Lowered { program, unsupported: self.unsupported.into_iter().collect() }
+    }
+
+    fn service(&mut self, service: &'a Service) {
+        let selection = select(service, self.ir.node());
+        let pick = self.pick(service);
+        for frontend in service.frontends() {
+            let place = match frontend {
+                Frontend::ClusterIp(ip)
+                | Frontend::ExternalIp(ip)
+                | Frontend::LoadBalancerIp(ip) => Place::Address(ip),
+                Frontend::NodePort(port) => Place::NodePort(port),
+            };
+            let at = At { service, place, pick };
+            let verdict = if selection.any {
+                self.balance(&at, frontend, &selection)
+            } else {
+                Verdict::Goto(names::NO_ENDPOINTS.to_owned())
+            };
+            let verdict = match frontend {
+                Frontend::LoadBalancerIp(ip) => self.firewalled(service, ip, verdict),
+                _ => verdict,
+            };
+            self.sets.add_frontend(&at, &verdict);
+        }
+        self.sets.add_cluster_ip(service.cluster_ip);
+        for endpoint in selection.cluster.iter().chain(&selection.local) {
+            self.sets.add_hairpin(endpoint.address.ip());
+        }
+    }
+
+    fn pick(&mut self, service: &Service) -> Pick {
+        if service.affinity.is_some() && self.ir.family() == Family::Ipv6 {
+            self.leave_out(service, AFFINITY);
+        }
+        match service.scheduler {
+            Scheduler::Random => Pick::Random,
+            Scheduler::RoundRobin => Pick::RoundRobin,
+            Scheduler::SourceHash => Pick::SourceHash,
+            Scheduler::Maglev => Pick::Maglev,
+        }
+    }
+
+    /// How long the Service's clients keep their endpoint, where that can be said.
+    fn affinity(&self, service: &Service) -> Option<u32> {
+        let affinity = service.affinity.filter(|_| self.ir.family() == Family::Ipv4)?;
+        Some(affinity.timeout_seconds.get())
+    }
+
+    fn leave_out(&mut self, service: &Service, reason: Reason) {
+        self.unsupported.insert(Unsupported {
+            service: service.name.clone(),
+            protocol: service.protocol,
+            reason,
+        });
+    }
+
+    /// What is done with a packet at this frontend of a Service that has endpoints.
+    fn balance(&mut self, at: &At<'a>, frontend: Frontend, selection: &Selection) -> Verdict {
+        let cluster_ip = matches!(frontend, Frontend::ClusterIp(_));
+        let policy =
+            if cluster_ip { at.service.internal_policy } else { at.service.external_policy };
+        match (cluster_ip, policy) {
+            (true, TrafficPolicy::Cluster) => self.spread(at, Policy::Cluster, &selection.cluster),
+            (true, TrafficPolicy::Local) => self.spread(at, Policy::ClusterLocal, &selection.local),
+            (false, TrafficPolicy::Cluster) => {
+                self.spread(at, Policy::External, &selection.cluster)
+            }
+            (false, TrafficPolicy::Local) => {
+                self.spread(at, Policy::Spread, &selection.cluster);
+                let local = self.spread(at, Policy::Local, &selection.local);
+                self.sets.add_local(at, &local);
+                self.spread(at, Policy::ExternalLocal, &selection.cluster)
+            }
+        }
+    }
+
+    /// Fills the slots of `endpoints` for this frontend. Without any there is nobody on
+    /// this node to answer: the packet is dropped.
+    fn spread(&mut self, at: &At<'a>, policy: Policy, endpoints: &[&Endpoint]) -> Verdict {
+        if endpoints.is_empty() {
+            return Verdict::Drop;
+        }
+        let slots = match at.pick {
+            Pick::Maglev => maglev(endpoints),
+            Pick::Random | Pick::RoundRobin | Pick::SourceHash => slots(endpoints),
+        };
+        if slots.rounded {
+            let maglev = at.pick == Pick::Maglev;
+            self.leave_out(at.service, if maglev { MAGLEV } else { WEIGHTS });
+        }
+        let class = Class {
+            door: at.door(),
+            policy,
+            protocol: at.service.protocol,
+            slots: u32::try_from(slots.endpoints.len()).unwrap_or(u32::MAX),
+            pick: at.pick,
+            affinity: self.affinity(at.service),
+        };
+        if policy != Policy::ExternalLocal {
+            self.sets.add_slots(at, &class, &slots.endpoints);
+        }
+        if at.pick == Pick::RoundRobin && policy != Policy::ExternalLocal {
+            self.turns.entry(class).or_default().insert((&at.service.name, class.protocol));
+        }
+        let chain = self.classes.entry(class).or_insert_with(|| class.chain());
+        Verdict::Goto(chain.clone())
+    }
+
+    /// Lets only the Service's source ranges through to `onward`. A node inside the ranges
+    /// may reach a load balancer address with one as its source, when it is bound to one
+    /// of its links.
+    fn firewalled(&mut self, service: &Service, ip: IpAddr, onward: Verdict) -> Verdict {
+        if service.source_ranges.is_empty() {
+            return onward;
+        }
+        let mut admitted: Vec<_> = service.source_ranges.iter().copied().collect();
+        let node = self.ir.node().primary_address();
+        if node.is_some_and(|node| admitted.iter().any(|r| r.contains(&node))) {
+            admitted.extend(service.load_balancer_ips.iter().copied().map(IpNet::from));
+        }
+        self.sets.add_source_ranges(service, ip, &admitted);
+        let chain = chains::firewall_name(&onward);
+        self.firewalls.insert(onward);
+        Verdict::Goto(chain)
+    }
+}
+
+impl At<'_> {
+    fn door(&self) -> Door {
+        match self.place {
+            Place::Address(_) => Door::Address,
+            Place::NodePort(_) => Door::NodePort,
+        }
+    }
+
+    /// The key under which endpoints of this frontend are found, but for the slot.
+    fn endpoint_key(&self) -> Key {
+        match self.place {
+            Place::Address(ip) => Key::new().addr(ip).port(self.service.port),
+            Place::NodePort(port) => Key::new().port(port),
+        }
+    }
+
+    /// The key under which the frontend itself is found.
+    fn frontend_key(&self) -> Key {
+        let protocol = self.service.protocol;
+        match self.place {
+            Place::Address(ip) => Key::new().addr(ip).proto(protocol).port(self.service.port),
+            Place::NodePort(port) => Key::new().proto(protocol).port(port),
+        }
+    }
+}

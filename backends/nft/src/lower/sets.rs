@@ -1,0 +1,192 @@
+//! The sets and maps, and what a Service puts into them.
+//!
+//! Invariant: one row here is one fact about one Service; nothing about chains but their
+//! names.
+
+use super::slots::numbers;
+use super::{At, Place};
+use crate::names::{self, Class, Door, ID_MAJOR, Maps};
+use ipnet::IpNet;
+use nfc_ir::{Family, Service};
+use nfc_ruleset::elements::COMMENT_MAX;
+use nfc_ruleset::expr::{Expr, Generator, Transport};
+use nfc_ruleset::{Fields, Key, Set, Table, Type, Value, Verdict};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+/// Slot numbers lie below this in the maps' declarations. It names the type of the field;
+/// the count of slots is in the chains.
+const SLOT_MODULUS: u32 = 65_536;
+
+/// The maps that are there only when they are used.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum MapKind {
+    /// Frontend and slot -> endpoint.
+    Endpoints(Maps),
+    /// Frontend and slot -> the endpoint's number.
+    Ids(Maps),
+    /// Frontend and the endpoint's number -> endpoint.
+    Sticky(Maps),
+}
+
+/// The sets being filled.
+pub(super) struct Sets {
+    family: Family,
+    services: Set,
+    nodeports: Set,
+    cluster_ips: Set,
+    hairpin: Set,
+    source_ranges: Set,
+    local_services: Set,
+    local_nodeports: Set,
+    maps: BTreeMap<MapKind, Set>,
+}
+
+impl Sets {
+    pub(super) fn new(family: Family, services: usize) -> Self {
+        let types = |types: &[Type]| Fields::Types(types.to_vec());
+        let set = |key: &[Type]| Set::new(family, types(key), Value::None);
+        let vmap = |key: &[Type]| Set::new(family, types(key), Value::Verdict);
+        let at_address = [Type::Address, Type::Protocol, Type::Port];
+        let at_node_port = [Type::Protocol, Type::Port];
+        let with_source = [Type::Address, Type::Protocol, Type::Port, Type::Address];
+        let mut sets = Self {
+            family,
+            services: vmap(&at_address),
+            nodeports: vmap(&at_node_port),
+            cluster_ips: set(&[Type::Address]),
+            hairpin: set(&[Type::Address, Type::Address]),
+            source_ranges: set(&with_source).with_interval(),
+            local_services: vmap(&at_address),
+            local_nodeports: vmap(&at_node_port),
+            maps: BTreeMap::new(),
+        };
+        for set in [&mut sets.services, &mut sets.cluster_ips, &mut sets.hairpin] {
+            set.elements.reserve(services);
+        }
+        sets
+    }
+
+    /// The table with all sets that are always there, and the others where they are used.
+    pub(super) fn into_table(self) -> Table {
+        let mut table = Table::new(self.family, names::TABLE);
+        table.add_set(names::SERVICES, self.services);
+        table.add_set(names::NODEPORTS, self.nodeports);
+        table.add_set(names::CLUSTER_IPS, self.cluster_ips);
+        table.add_set(names::HAIRPIN, self.hairpin);
+        table.add_set(names::SOURCE_RANGES, self.source_ranges);
+        table.add_set(names::LOCAL_SERVICES, self.local_services);
+        table.add_set(names::LOCAL_NODEPORTS, self.local_nodeports);
+        for (kind, set) in self.maps {
+            let name = match kind {
+                MapKind::Endpoints(maps) => maps.endpoints(),
+                MapKind::Ids(maps) => maps.ids(),
+                MapKind::Sticky(maps) => maps.sticky(),
+            };
+            table.add_set(name, set);
+        }
+        table
+    }
+
+    /// What to do at a frontend, with the Service's name for readers and for blame. The
+    /// longest names of namespace and Service fit into a comment, one of the port may not.
+    pub(super) fn add_frontend(&mut self, at: &At, verdict: &Verdict) {
+        let set = match at.place {
+            Place::Address(_) => &mut self.services,
+            Place::NodePort(_) => &mut self.nodeports,
+        };
+        let name = &at.service.name;
+        let mut comment = [&name.namespace, "/", &name.name, ":", &name.port];
+        let length: usize = comment.iter().map(|part| part.len()).sum();
+        if name.port.is_empty() || length > COMMENT_MAX {
+            comment[3..].fill("");
+        }
+        set.elements.push(at.frontend_key().bytes(), &verdict.to_row(), &comment);
+    }
+
+    /// Who answers on this node at a frontend under `externalTrafficPolicy: Local`.
+    pub(super) fn add_local(&mut self, at: &At, verdict: &Verdict) {
+        let set = match at.place {
+            Place::Address(_) => &mut self.local_services,
+            Place::NodePort(_) => &mut self.local_nodeports,
+        };
+        set.elements.push(at.frontend_key().bytes(), &verdict.to_row(), &[]);
+    }
+
+    pub(super) fn add_cluster_ip(&mut self, ip: IpAddr) {
+        self.cluster_ips.add(&Key::new().addr(ip));
+    }
+
+    pub(super) fn add_hairpin(&mut self, ip: IpAddr) {
+        self.hairpin.add(&Key::new().addr(ip).addr(ip));
+    }
+
+    /// The endpoint of each slot at a frontend.
+    pub(super) fn add_slots(&mut self, at: &At, class: &Class, endpoints: &[SocketAddr]) {
+        if class.affinity.is_some() {
+            return self.add_sticky(at, class, endpoints);
+        }
+        let map = self.map(MapKind::Endpoints(class.maps()));
+        let key = at.endpoint_key();
+        for (slot, endpoint) in (0..).zip(endpoints) {
+            let value = Key::new().addr(endpoint.ip()).port(endpoint.port());
+            map.elements.push(key.number(slot).bytes(), value.bytes(), &[]);
+        }
+    }
+
+    /// With session affinity a slot leads to the endpoint's number, and the number to the
+    /// endpoint: a client holds on to the number, which leads nowhere once the endpoint is
+    /// gone.
+    fn add_sticky(&mut self, at: &At, class: &Class, endpoints: &[SocketAddr]) {
+        let numbers = numbers(endpoints);
+        let key = at.endpoint_key();
+        let ids = self.map(MapKind::Ids(class.maps()));
+        for (slot, endpoint) in (0..).zip(endpoints) {
+            let id = Key::new().number(id(numbers[endpoint]));
+            ids.elements.push(key.number(slot).bytes(), id.bytes(), &[]);
+        }
+        let sticky = self.map(MapKind::Sticky(class.maps()));
+        for (endpoint, number) in &numbers {
+            let value = Key::new().addr(endpoint.ip()).port(endpoint.port());
+            sticky.elements.push(key.number(id(*number)).bytes(), value.bytes(), &[]);
+        }
+    }
+
+    fn map(&mut self, kind: MapKind) -> &mut Set {
+        let family = self.family;
+        self.maps.entry(kind).or_insert_with(|| declared(family, kind))
+    }
+
+    /// The ranges of sources admitted at a load balancer IP. The kernel's set of ranges
+    /// refuses those that overlap, so they are merged first.
+    pub(super) fn add_source_ranges(&mut self, service: &Service, ip: IpAddr, ranges: &[IpNet]) {
+        for range in IpNet::aggregate(&ranges.to_vec()) {
+            let place = Key::new().addr(ip).proto(service.protocol).port(service.port);
+            let first = place.addr(range.network());
+            let last = place.addr(range.broadcast());
+            self.source_ranges.add(&first.then(&last));
+        }
+    }
+}
+
+fn id(number: u16) -> u32 {
+    u32::from(ID_MAJOR) << 16 | u32::from(number)
+}
+
+/// A map of endpoints. Its declaration names the protocol's own port field: nft takes `th
+/// dport` there but cannot read its listing back.
+fn declared(family: Family, kind: MapKind) -> Set {
+    let slot = Expr::Number { generator: Generator::Random, modulus: SLOT_MODULUS };
+    let (maps, last, is_id) = match kind {
+        MapKind::Endpoints(maps) => (maps, slot, false),
+        MapKind::Ids(maps) => (maps, slot, true),
+        MapKind::Sticky(maps) => (maps, Expr::Priority, false),
+    };
+    let dport = Expr::Dport(Transport::Of(maps.protocol));
+    let value = if is_id { vec![Expr::Priority] } else { vec![Expr::Daddr, dport.clone()] };
+    let key = match maps.door {
+        Door::Address => vec![Expr::Daddr, dport, last],
+        Door::NodePort => vec![dport, last],
+    };
+    Set::new(family, Fields::Typeof(key), Value::Data(Fields::Typeof(value)))
+}

@@ -1,0 +1,109 @@
+//! A patch as nf_tables transactions, and back from a place in one to what stands there.
+//!
+//! Both walk the same list of orders, so blame cannot disagree with what was sent, and
+//! nothing has to be remembered while encoding.
+//!
+//! Attribute and message numbers are those of `uapi/linux/netfilter/nf_tables.h`; orders
+//! and userdata are as nft 1.0.6 writes them.
+//!
+//! Invariant: bytes only; the patch alone decides what is in them.
+
+mod blame;
+mod declare;
+mod elements;
+mod order;
+mod rule;
+mod userdata;
+
+pub use blame::{Blamed, blame};
+
+use crate::diff::Patch;
+use nfc_backend::Step;
+use nfc_ir::Family;
+use nfc_netlink::batch::{Batch, BatchWriter};
+use nfc_netlink::message::flags;
+use order::{Order, transactions};
+
+/// `NFNL_SUBSYS_NFTABLES` (`uapi/linux/netfilter/nfnetlink.h`).
+const SUBSYSTEM: u8 = 10;
+
+/// Message types, `enum nf_tables_msg_types`.
+mod kinds {
+    pub(super) const NEW_TABLE: u8 = 0;
+    pub(super) const DEL_TABLE: u8 = 2;
+    pub(super) const NEW_CHAIN: u8 = 3;
+    pub(super) const DEL_CHAIN: u8 = 5;
+    pub(super) const NEW_RULE: u8 = 6;
+    pub(super) const DEL_RULE: u8 = 8;
+    pub(super) const NEW_SET: u8 = 9;
+    pub(super) const DEL_SET: u8 = 11;
+    pub(super) const NEW_ELEMENTS: u8 = 12;
+    pub(super) const DEL_ELEMENTS: u8 = 14;
+}
+
+/// The attribute that names the table in every message (`NFTA_TABLE_NAME` and its like).
+const TABLE: u16 = 1;
+
+/// The steps that carry out `patch`: one transaction, two when chains are deleted, none
+/// when nothing changes.
+#[must_use]
+pub fn encode(patch: &Patch) -> Vec<Step> {
+    transactions(patch)
+        .iter()
+        .filter(|orders| !orders.is_empty())
+        .map(|orders| Step::Nftables(batch(patch, orders)))
+        .collect()
+}
+
+fn batch(patch: &Patch, orders: &[Order]) -> Batch {
+    let bytes = orders.iter().map(Order::bytes_about).sum();
+    let mut batch = BatchWriter::with_capacity(SUBSYSTEM, bytes);
+    for (id, order) in (1..).zip(orders) {
+        write(&mut batch, patch, order, id);
+    }
+    let finished = batch.finish();
+    finished.unwrap_or_else(|_| unreachable!("lists of elements are split, and no rule is long"))
+}
+
+/// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
+fn family_number(family: Family) -> u8 {
+    match family {
+        Family::Ipv4 => 2,
+        Family::Ipv6 => 10,
+    }
+}
+
+/// Writes one order. `id` tells sets of one transaction apart.
+fn write(batch: &mut BatchWriter, patch: &Patch, order: &Order, id: u32) {
+    let (kind, flags) = head(order);
+    batch.message(kind, flags, family_number(patch.family), |w| {
+        w.text(TABLE, patch.table);
+        match order {
+            Order::AddTable { .. } | Order::DeleteTable => {}
+            Order::AddChain(name, chain) => declare::chain(w, name, chain),
+            Order::DeleteChain(name) => w.text(declare::CHAIN_NAME, name),
+            Order::FlushChain(name) => w.text(rule::CHAIN, name),
+            Order::AddSet(name, set) => declare::set(w, patch.family, name, set, id),
+            Order::DeleteSet(name) => w.text(declare::SET_NAME, name),
+            Order::AddElements(list) => elements::write(w, patch.family, list, true),
+            Order::DeleteElements(list) => elements::write(w, patch.family, list, false),
+            Order::AddRule(chain, rule) => rule::write(w, patch.family, chain, rule),
+        }
+    });
+}
+
+fn head(order: &Order) -> (u8, u16) {
+    match order {
+        Order::AddTable { exclusive: true } => (kinds::NEW_TABLE, flags::CREATE | flags::EXCL),
+        Order::AddTable { exclusive: false } => (kinds::NEW_TABLE, flags::CREATE),
+        Order::DeleteTable => (kinds::DEL_TABLE, 0),
+        Order::AddChain(..) => (kinds::NEW_CHAIN, flags::CREATE),
+        Order::DeleteChain(_) => (kinds::DEL_CHAIN, 0),
+        Order::FlushChain(_) => (kinds::DEL_RULE, 0),
+        Order::AddSet(..) => (kinds::NEW_SET, flags::CREATE | flags::EXCL),
+        Order::DeleteSet(_) => (kinds::DEL_SET, 0),
+        Order::AddElements(_) => (kinds::NEW_ELEMENTS, flags::CREATE | flags::EXCL),
+        Order::DeleteElements(_) => (kinds::DEL_ELEMENTS, 0),
+        Order::AddRule(..) => (kinds::NEW_RULE, flags::CREATE | flags::APPEND),
+    }
+}
