@@ -77,9 +77,9 @@ fn unsupported(ir: &Ir) -> Vec<Unsupported> {
         };
         let feature = match service.scheduler {
             Scheduler::Random => return None,
-            Scheduler::RoundRobin => "round robin",
-            Scheduler::SourceHash => "source hash",
-            Scheduler::Maglev => "Maglev hash",
+            Scheduler::RoundRobin => "scheduler round-robin",
+            Scheduler::SourceHash => "scheduler source-hash",
+            Scheduler::Maglev => "scheduler maglev",
         };
         Some(Unsupported {
             service: service.name.clone(),

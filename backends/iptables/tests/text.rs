@@ -46,9 +46,9 @@ fn other_schedulers_are_declined() {
     assert_eq!(
         declined,
         [
-            ("svc-000001", "round robin"),
-            ("svc-000002", "source hash"),
-            ("svc-000003", "Maglev hash")
+            ("svc-000001", "scheduler round-robin"),
+            ("svc-000002", "scheduler source-hash"),
+            ("svc-000003", "scheduler maglev")
         ]
     );
     assert!(lowered.unsupported.iter().all(|u| {

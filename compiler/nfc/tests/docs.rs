@@ -5,7 +5,12 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test panics to keep its backtrace")]
 
-use nfc_ir::{DIFFERENCES, ProxyMode};
+use nfc::registry;
+use nfc_ir::{
+    Affinity, DIFFERENCES, Family, Ir, LocalDetector, Node, Port, Protocol, ProxyMode, Scheduler,
+    Service, synth,
+};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +43,51 @@ fn the_differences_between_modes_are_listed() {
             .expect("text");
     }
     check("docs/semantics.md", "differences", &table);
+}
+
+/// Services that ask for everything an Ir can say beyond addresses and policies.
+fn demanding(family: Family) -> Vec<Ir> {
+    let schedulers =
+        [Scheduler::Random, Scheduler::RoundRobin, Scheduler::SourceHash, Scheduler::Maglev];
+    let weights = [[1, 1, 1], [1, 2, 3], [9973, 9967, 9949]];
+    let mut irs = Vec::new();
+    for scheduler in schedulers {
+        for weights in weights {
+            for seconds in [0, 60] {
+                let service = |i| {
+                    let mut service = synth::service(family, Protocol::Tcp, i, 3);
+                    service.scheduler = scheduler;
+                    service.affinity =
+                        seconds.try_into().ok().map(|timeout_seconds| Affinity { timeout_seconds });
+                    service.node_port = Port::new(30_000 + u16::try_from(i).expect("small"));
+                    for (endpoint, weight) in service.endpoints.iter_mut().zip(weights) {
+                        endpoint.weight = weight.try_into().expect("not zero");
+                    }
+                    service
+                };
+                let services: Vec<Service> = (0..2).map(service).collect();
+                let node = Node { local_detector: LocalDetector::None, ..Node::default() };
+                irs.push(Ir::new(family, node, services).expect("valid"));
+            }
+        }
+    }
+    irs
+}
+
+#[test]
+fn what_backends_cannot_say_is_listed() {
+    let mut table =
+        String::from("| backend | what | why, and what it does instead |\n|---|---|---|\n");
+    for backend in registry::all() {
+        let irs = Family::ALL.into_iter().flat_map(demanding);
+        let gaps: BTreeSet<_> =
+            irs.flat_map(|ir| backend.lower(&ir).unsupported).map(|u| u.reason).collect();
+        for gap in gaps {
+            writeln!(table, "| {} | {} | {} |", backend.name(), gap.feature, gap.why)
+                .expect("text");
+        }
+    }
+    check("docs/semantics.md", "unsupported", &table);
 }
 
 #[test]
