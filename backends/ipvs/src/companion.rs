@@ -93,12 +93,12 @@ fn add_other_sets(table: &mut Table, ir: &Ir, plan: &Plan, addresses: &BTreeSet<
     table.add_set(sets::HEALTH_CHECKS, health_checks);
 }
 
-/// Every real server as its own client.
+/// Real servers as their own clients.
 fn hairpins(family: Family, plan: &Plan) -> Set {
     let fields = vec![Type::Address, Type::Address, Type::Protocol, Type::Port];
     let mut hairpins = Set::new(family, Fields::Types(fields), Value::None);
     for (key, planned) in plan {
-        for real in planned.server.reals.keys() {
+        for real in &planned.hairpins {
             if let Some(port) = Port::new(real.port()) {
                 let both = Key::new().addr(real.ip()).addr(real.ip());
                 hairpins.add(&both.proto(key.protocol).port(port));

@@ -19,7 +19,7 @@ mod wire;
 mod tests;
 
 pub use diff::{Change, Command, LinkChange, Patch};
-pub use program::{Program, Scheduler, ServerKey, VirtualServer};
+pub use program::{Program, ServerKey, VirtualServer};
 
 use nfc_backend::{Answer, Backend, Fault, Lowered, Origin, Question, Step, TraceError};
 use nfc_ir::{Family, Ir, Outcome, Packet, ProxyMode};

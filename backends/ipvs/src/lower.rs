@@ -8,13 +8,13 @@
 
 use crate::companion;
 use crate::names;
-use crate::program::{Program, Scheduler, ServerKey, VirtualServer};
+use crate::program::{Program, ServerKey, VirtualServer};
 use ipnet::IpNet;
 use nfc_backend::{Lowered, Reason, Unsupported};
 use nfc_ir::node::NodePortMatch;
 use nfc_ir::{
-    Endpoint, Family, Frontend, Ir, Node, Port, ProxyMode, Selection, Service, TrafficPolicy,
-    select,
+    Endpoint, Family, Frontend, IpvsScheduler, Ir, Node, Port, ProxyMode, Scheduler, Selection,
+    Service, TrafficPolicy, select,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +29,8 @@ pub(crate) struct Planned {
     pub(crate) masquerade: Masquerade,
     /// Who may come in; empty: everybody.
     pub(crate) admitted: Vec<IpNet>,
+    /// The real servers that are masqueraded when they reach themselves.
+    pub(crate) hairpins: Vec<SocketAddr>,
 }
 
 /// Which of a virtual server's connections are masqueraded.
@@ -143,8 +145,11 @@ fn planned(
         Frontend::LoadBalancerIp(_) => admitted(service, node),
         Frontend::ClusterIp(_) | Frontend::ExternalIp(_) | Frontend::NodePort(_) => Vec::new(),
     };
-    let server = virtual_server(service, &in_use(selection, policy));
-    Planned { server, masquerade, admitted }
+    let endpoints = in_use(selection, policy);
+    let own = |e: &&&Endpoint| node.masquerades_hairpin(ProxyMode::Ipvs, e);
+    let hairpins = endpoints.iter().filter(own).map(|e| e.address).collect();
+    let server = virtual_server(service, node, &endpoints);
+    Planned { server, masquerade, admitted, hairpins }
 }
 
 /// The endpoints that a frontend of this policy uses: under `Local` those of the node, and
@@ -156,28 +161,35 @@ fn in_use<'a>(selection: &Selection<'a>, policy: TrafficPolicy) -> Vec<&'a Endpo
     }
 }
 
-fn virtual_server(service: &Service, endpoints: &[&Endpoint]) -> VirtualServer {
+fn virtual_server(service: &Service, node: &Node, endpoints: &[&Endpoint]) -> VirtualServer {
     let reals: BTreeMap<SocketAddr, NonZeroU16> =
         endpoints.iter().map(|e| (e.address, e.weight)).collect();
     VirtualServer {
         service: service.name.clone(),
-        scheduler: scheduler(service.scheduler, &reals),
+        scheduler: scheduler(service.scheduler, node, &reals),
         persistence: service.affinity.map(|a| a.timeout_seconds),
         reals,
     }
 }
 
-/// IPVS has no scheduler that picks at random. kube-proxy's default here is `rr`, which
-/// gives the same shares and knows no weights; `wrr` does.
-fn scheduler(asked: nfc_ir::Scheduler, reals: &BTreeMap<SocketAddr, NonZeroU16>) -> Scheduler {
+/// IPVS has no scheduler that draws lots: a Service that asks for nothing else gets the
+/// node's. Where that is `rr`, kube-proxy's default, which knows no weights, `wrr` takes its
+/// place when weights differ.
+fn scheduler(
+    asked: Scheduler,
+    node: &Node,
+    reals: &BTreeMap<SocketAddr, NonZeroU16>,
+) -> IpvsScheduler {
     let mut weights = reals.values();
     let first = weights.next();
     let all_equal = weights.all(|weight| Some(weight) == first);
-    match asked {
-        nfc_ir::Scheduler::SourceHash => Scheduler::SourceHash,
-        nfc_ir::Scheduler::Maglev => Scheduler::Maglev,
-        _ if all_equal => Scheduler::RoundRobin,
-        _ => Scheduler::WeightedRoundRobin,
+    let by_turns =
+        if all_equal { IpvsScheduler::RoundRobin } else { IpvsScheduler::WeightedRoundRobin };
+    match (asked, node.ipvs_scheduler) {
+        (Scheduler::SourceHash, _) => IpvsScheduler::SourceHash,
+        (Scheduler::Maglev, _) => IpvsScheduler::Maglev,
+        (Scheduler::RoundRobin, _) | (Scheduler::Random, IpvsScheduler::RoundRobin) => by_turns,
+        (Scheduler::Random, other) => other,
     }
 }
 

@@ -6,7 +6,7 @@
 //! a refusal was.
 
 use ipnet::IpNet;
-use nfc_ir::{Family, Protocol, ServiceName};
+use nfc_ir::{Family, IpvsScheduler, Protocol, ServiceName};
 use nfc_ruleset::Table;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -45,24 +45,11 @@ pub struct VirtualServer {
     /// The Service it belongs to.
     pub service: ServiceName,
     /// How a real server is picked.
-    pub scheduler: Scheduler,
+    pub scheduler: IpvsScheduler,
     /// How long a silent client keeps its real server, in seconds; `None`: no persistence.
     pub persistence: Option<NonZeroU32>,
     /// The real servers and their weights.
     pub reals: BTreeMap<SocketAddr, NonZeroU16>,
-}
-
-/// A scheduler of the kernel (`net/netfilter/ipvs/ip_vs_{rr,wrr,sh,mh}.c`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scheduler {
-    /// `rr`: one after the other, whatever their weights.
-    RoundRobin,
-    /// `wrr`: one after the other, in proportion to the weights.
-    WeightedRoundRobin,
-    /// `sh`: by a hash of the source address.
-    SourceHash,
-    /// `mh`: by a hash of source address and port into a Maglev table.
-    Maglev,
 }
 
 /// Persistence (`IP_VS_SVC_F_PERSISTENT`).
@@ -80,25 +67,6 @@ impl ServerKey {
     }
 }
 
-impl Scheduler {
-    /// The kernel's name for it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::RoundRobin => "rr",
-            Self::WeightedRoundRobin => "wrr",
-            Self::SourceHash => "sh",
-            Self::Maglev => "mh",
-        }
-    }
-
-    /// Whether weights change the share that a real server gets.
-    #[must_use]
-    pub fn is_weighted(self) -> bool {
-        self != Self::RoundRobin
-    }
-}
-
 impl VirtualServer {
     /// Its flags (`IP_VS_SVC_F_*`).
     #[must_use]
@@ -111,7 +79,7 @@ impl VirtualServer {
     /// Whether connections of one client may go to different real servers although they
     /// are hashed.
     pub(crate) fn hashes_port(&self) -> bool {
-        self.scheduler == Scheduler::Maglev
+        self.scheduler == IpvsScheduler::Maglev
     }
 
     /// Whether the kernel knows both by the same scheduler, flags and timeout.

@@ -13,9 +13,9 @@
 //! leaves something to chance is an error.
 
 use crate::names::sets;
-use crate::program::{Program, Scheduler, ServerKey, VirtualServer};
+use crate::program::{Program, ServerKey, VirtualServer};
 use nfc_backend::TraceError;
-use nfc_ir::{Choice, Ingress, Outcome, Packet, Port, Protocol};
+use nfc_ir::{Choice, Ingress, IpvsScheduler, Outcome, Packet, Port, Protocol};
 use nfc_ruleset::trace::{End, Walker, walk_hook};
 use nfc_ruleset::{Hook, Key, Table};
 use std::collections::BTreeMap;
@@ -124,7 +124,7 @@ impl Walk<'_> {
 /// How often each real server comes up, for clients of all kinds taken together.
 fn weights(server: &VirtualServer) -> BTreeMap<SocketAddr, f64> {
     let share = |weight: u16| match server.scheduler {
-        Scheduler::RoundRobin => 1.0,
+        IpvsScheduler::RoundRobin => 1.0,
         _ => f64::from(weight),
     };
     server.reals.iter().map(|(real, weight)| (*real, share(weight.get()))).collect()

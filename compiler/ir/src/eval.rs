@@ -241,7 +241,8 @@ impl<'a> Hit<'a> {
             return self.refuse(Outcome::Reject);
         }
         let choices = endpoints.iter().map(|e| {
-            let hairpin = e.address.ip() == self.packet.source.ip();
+            let hairpin = e.address.ip() == self.packet.source.ip()
+                && self.node.masquerades_hairpin(self.mode, e);
             let masquerade = masquerade || hairpin || self.from_cluster_ip;
             let choice = Choice { endpoint: e.address, masquerade };
             (choice, f64::from(e.weight.get()) / total)

@@ -10,6 +10,7 @@
 mod check;
 pub mod eval;
 pub mod id;
+pub mod ipvs;
 pub mod mode;
 pub mod node;
 pub mod packet;
@@ -21,6 +22,7 @@ pub mod text;
 pub use check::{Flaw, FrontendKey, Ir, Shadowed};
 pub use eval::eval;
 pub use id::{Family, Port, Protocol, ServiceName};
+pub use ipvs::IpvsScheduler;
 pub use mode::{DIFFERENCES, Difference, ProxyMode};
 pub use node::{AddrBlock, LocalDetector, Node, NodePortAddresses};
 pub use packet::{Choice, Ingress, Outcome, Packet};

@@ -95,6 +95,14 @@ impl ProxyMode {
         matches!(self, Self::Iptables)
     }
 
+    /// Whether an endpoint on another node that reaches itself through a Service is
+    /// masqueraded too. Its packets do not come through this node unless somebody routes
+    /// them here, so that the other modes keep to the node's own endpoints.
+    #[must_use]
+    pub fn masquerades_hairpins_elsewhere(self) -> bool {
+        matches!(self, Self::Iptables)
+    }
+
     /// Whether the mode accepts the health check node port in the filter table.
     #[must_use]
     pub fn accepts_health_check_port(self) -> bool {
@@ -155,6 +163,11 @@ pub const DIFFERENCES: &[Difference] = &[
     Difference {
         statement: "Packets of the node itself to an outside address without endpoints are refused",
         holds: ProxyMode::refuses_own_packets_to_external,
+    },
+    Difference {
+        statement: "An endpoint on another node that reaches itself through a Service is \
+                    masqueraded",
+        holds: ProxyMode::masquerades_hairpins_elsewhere,
     },
     Difference {
         statement: "The health check node port is accepted in the filter hooks",

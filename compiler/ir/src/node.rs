@@ -6,7 +6,7 @@
 //! Invariant: settings as they were given; what a mode makes of them is decided in
 //! [`eval`](crate::eval) and by the lowerings.
 
-use crate::{Family, ProxyMode};
+use crate::{Endpoint, Family, IpvsScheduler, ProxyMode};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -68,6 +68,9 @@ pub struct Node {
     /// (`net.netfilter.nf_conntrack_tcp_be_liberal`), which makes the rule against INVALID
     /// packets unnecessary.
     pub conntrack_liberal: bool,
+    /// How real servers are picked in IPVS mode for Services that ask for nothing else
+    /// (`ipvs.scheduler`).
+    pub ipvs_scheduler: IpvsScheduler,
 }
 
 impl Default for Node {
@@ -84,6 +87,7 @@ impl Default for Node {
             localhost_node_ports: true,
             service_blocks: BTreeSet::new(),
             conntrack_liberal: false,
+            ipvs_scheduler: IpvsScheduler::default(),
         }
     }
 }
@@ -117,6 +121,14 @@ impl Node {
     #[must_use]
     pub fn owns(&self, address: IpAddr) -> bool {
         address.is_loopback() || self.addresses.contains(&address)
+    }
+
+    /// Whether `endpoint` is masqueraded in `mode` when it reaches itself through a Service:
+    /// it would answer itself directly otherwise. Where the node's name is not known, no
+    /// endpoint can be told to be elsewhere.
+    #[must_use]
+    pub fn masquerades_hairpin(&self, mode: ProxyMode, endpoint: &Endpoint) -> bool {
+        endpoint.local || self.name.is_empty() || mode.masquerades_hairpins_elsewhere()
     }
 
     /// On which addresses node ports answer in `mode`.

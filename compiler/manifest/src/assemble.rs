@@ -13,8 +13,8 @@ use crate::warning::{NodeNeed, NodeProblem, SliceProblem, Warning};
 use ipnet::IpNet;
 use nfc_ir::node::NodePortMatch;
 use nfc_ir::{
-    Endpoint, Family, Flaw, FrontendKey, Ir, Node, NodePortAddresses, ProxyMode, Scheduler,
-    Service, ServiceName, TrafficPolicy,
+    Endpoint, Family, Flaw, FrontendKey, Ir, Node, NodePortAddresses, ProxyMode, Service,
+    ServiceName, TrafficPolicy,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -48,11 +48,10 @@ pub(crate) fn assemble(
             objects.services.values().filter(|s| needs_name(s) && slices.contains_key(&s.name));
         warn_of_need(reader, NodeNeed::Name, local.map(|s| s.name.to_string()));
     }
-    let scheduler = default_scheduler(reader, settings);
     let mut irs = BTreeMap::new();
     for family in families(objects, settings) {
         let node = node::resolve(reader, settings, own, &objects.service_cidrs, family);
-        let compiler = Compiler { slices: &slices, node: &node, scheduler, family };
+        let compiler = Compiler { slices: &slices, node: &node, family };
         let services: Vec<_> =
             objects.services.values().flat_map(|service| compiler.services(service)).collect();
         if node.addresses.is_empty() && needs_addresses(&node, settings.mode, family) {
@@ -77,13 +76,6 @@ fn families(objects: &Objects, settings: &Settings) -> BTreeSet<Family> {
     let ips = objects.services.values().flat_map(|s| &s.cluster_ips);
     let used = ips.map(|ip| Family::of(ip.value));
     if settings.families.is_empty() { used.collect() } else { settings.families.clone() }
-}
-
-fn default_scheduler(reader: &mut Reader<'_>, settings: &Settings) -> Scheduler {
-    settings.scheduler().unwrap_or_else(|| {
-        reader.warn(Warning::Scheduler { name: settings.ipvs.scheduler.clone() });
-        Scheduler::default()
-    })
 }
 
 /// Old Endpoints count only for Services that no slice belongs to.
@@ -153,7 +145,6 @@ fn check_ports(reader: &mut Reader<'_>, objects: &Objects, slices: &SlicesByServ
 struct Compiler<'o> {
     slices: &'o SlicesByService<'o>,
     node: &'o Node,
-    scheduler: Scheduler,
     family: Family,
 }
 
@@ -187,7 +178,7 @@ impl Compiler<'_> {
             external_policy: object.external_policy,
             affinity: object.affinity,
             health_check_port: object.health_check_port,
-            scheduler: object.scheduler.unwrap_or(self.scheduler),
+            scheduler: object.scheduler,
             endpoints: self.endpoints(object, port),
         }
     }

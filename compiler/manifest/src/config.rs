@@ -11,7 +11,7 @@ use crate::reader::{Fields, Reader, nearest};
 use crate::settings::{DetectLocal, Ipvs, Masquerade, NodePortAddress, Settings};
 use crate::tree::Tree;
 use ipnet::IpNet;
-use nfc_ir::{Family, ProxyMode};
+use nfc_ir::{Family, IpvsScheduler, ProxyMode};
 
 pub(crate) const KIND: &str = "KubeProxyConfiguration";
 pub(crate) const VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
@@ -226,10 +226,12 @@ fn masquerade(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Masquerade {
 
 fn read_ipvs(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Ipvs {
     fields.check(reader, &IPVS_FIELDS);
-    let scheduler = fields.optional_text(reader, "scheduler");
+    let scheduler = fields.optional_text(reader, "scheduler").filter(|s| !s.value.is_empty());
+    let choices = IpvsScheduler::ALL.map(|s| (s.name(), s));
+    let scheduler = scheduler.and_then(|s| reader.word_in(s, "scheduler of IPVS", &choices));
     let excluded = fields.list(reader, "excludeCIDRs").iter();
     Ipvs {
-        scheduler: scheduler.map_or("", |s| s.value).to_owned(),
+        scheduler: scheduler.unwrap_or_default(),
         exclude_cidrs: excluded.filter_map(|item| reader.block(item)).map(|b| b.value).collect(),
         strict_arp: fields.truth(reader, "strictARP").unwrap_or(false),
         tcp_timeout_seconds: seconds(reader, fields, "tcpTimeout"),

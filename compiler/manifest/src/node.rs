@@ -153,6 +153,7 @@ pub(crate) fn resolve(
             .chain(of_family(service_cidrs, family))
             .collect(),
         conntrack_liberal: settings.conntrack_liberal,
+        ipvs_scheduler: settings.ipvs.scheduler,
     };
     for address in addresses.iter().filter(|a| Family::of(**a) == family) {
         if !node.addresses.contains(address) {

@@ -27,7 +27,7 @@ pub(crate) struct ServiceObject {
     pub(crate) affinity: Option<Affinity>,
     pub(crate) health_check_port: Option<Port>,
     /// `None`: the default of the mode.
-    pub(crate) scheduler: Option<Scheduler>,
+    pub(crate) scheduler: Scheduler,
     pub(crate) ports: Vec<ServicePort>,
 }
 
@@ -171,7 +171,7 @@ fn blank(meta: &Meta<'_, '_>) -> ServiceObject {
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
         health_check_port: None,
-        scheduler: None,
+        scheduler: Scheduler::default(),
         ports: Vec::new(),
     }
 }
@@ -311,9 +311,9 @@ fn affinity(reader: &mut Reader<'_>, spec: &Fields<'_, '_>) -> Option<Affinity> 
     (by_client == Some(true)).then_some(Affinity { timeout_seconds })
 }
 
-fn scheduler(reader: &mut Reader<'_>, meta: &Meta<'_, '_>) -> Option<Scheduler> {
-    let text = meta.annotation(reader, "nfc.dev/scheduler")?;
-    reader.word_in(text, "scheduler", &SCHEDULERS)
+fn scheduler(reader: &mut Reader<'_>, meta: &Meta<'_, '_>) -> Scheduler {
+    let text = meta.annotation(reader, "nfc.dev/scheduler");
+    text.and_then(|text| reader.word_in(text, "scheduler", &SCHEDULERS)).unwrap_or_default()
 }
 
 fn ports(

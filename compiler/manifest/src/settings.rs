@@ -10,7 +10,7 @@
 
 use crate::address::{AddressError, parse_block};
 use ipnet::IpNet;
-use nfc_ir::{Family, ProxyMode, Scheduler};
+use nfc_ir::{Family, IpvsScheduler, ProxyMode};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
@@ -93,8 +93,8 @@ pub enum NodePortAddress {
 /// What concerns IPVS mode only (section `ipvs`).
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Ipvs {
-    /// The scheduler's name in the kernel; empty: kube-proxy's default, `rr`.
-    pub scheduler: String,
+    /// How real servers are picked.
+    pub scheduler: IpvsScheduler,
     /// Whether to answer ARP for no address of the dummy link.
     pub strict_arp: bool,
     /// Virtual servers in these blocks are not to be touched.
@@ -140,7 +140,7 @@ pub struct Overrides {
     /// Blocks of cluster IPs, for inputs without ServiceCIDR objects.
     pub service_cidrs: Option<Vec<IpNet>>,
     /// `--ipvs-scheduler`.
-    pub ipvs_scheduler: Option<String>,
+    pub ipvs_scheduler: Option<IpvsScheduler>,
 }
 
 /// Why a word of a command line is not a setting.
@@ -239,21 +239,6 @@ impl Settings {
     /// blanks off and uses small letters (`GetHostname`).
     pub(crate) fn node_name(&self) -> String {
         self.hostname.trim().to_lowercase()
-    }
-
-    /// What Services without an annotation of their own use: in IPVS mode the scheduler
-    /// that was set, if it is one that Services can have here.
-    pub(crate) fn scheduler(&self) -> Option<Scheduler> {
-        if self.mode != ProxyMode::Ipvs {
-            return Some(Scheduler::default());
-        }
-        match self.ipvs.scheduler.as_str() {
-            "" => Some(Scheduler::default()),
-            "rr" | "wrr" => Some(Scheduler::RoundRobin),
-            "sh" => Some(Scheduler::SourceHash),
-            "mh" => Some(Scheduler::Maglev),
-            _ => None,
-        }
     }
 }
 

@@ -59,11 +59,6 @@ pub enum Warning {
     },
     /// Something about the node is guessed or not known.
     Node(NodeProblem),
-    /// A scheduler of IPVS that Services cannot be given here.
-    Scheduler {
-        /// Its name.
-        name: String,
-    },
     /// An address that another Service answers at was left out.
     Shadowed(Shadowed),
 }
@@ -181,7 +176,6 @@ impl Warning {
             Self::Slice { problem, .. } => problem.kind(),
             Self::OldEndpoints { .. } => "old Endpoints objects",
             Self::Node(_) => "the node",
-            Self::Scheduler { .. } => "schedulers",
             Self::Shadowed(_) => "addresses of two Services",
         }
     }
@@ -230,11 +224,6 @@ impl fmt::Display for Warning {
                  kube-proxy reads slices only, so export those: kubectl get endpointslices -o yaml"
             ),
             Self::Node(problem) => problem.fmt(f),
-            Self::Scheduler { name } => write!(
-                f,
-                "no Service can ask for the IPVS scheduler `{name}` here, only for rr, sh \
-                 and mh; Services without an annotation are compiled as random"
-            ),
             Self::Shadowed(shadowed) => {
                 write!(f, "{shadowed}; remove the address from one of the two Services")
             }

@@ -289,7 +289,7 @@ fn overrides_win_over_the_configuration_and_leave_the_rest() {
         masquerade_all: Some(true),
         masquerade_bit: Some(7),
         hostname: Some("node-2".to_owned()),
-        ipvs_scheduler: Some("sh".to_owned()),
+        ipvs_scheduler: "sh".parse().ok(),
         cluster_cidrs: Some(Vec::new()),
         ..Overrides::default()
     };
@@ -297,7 +297,7 @@ fn overrides_win_over_the_configuration_and_leave_the_rest() {
     assert_eq!((changed.nftables.all, changed.nftables.bit), (true, 7));
     assert_eq!((changed.iptables.all, changed.iptables.bit), (true, 7));
     assert_eq!(changed.hostname, "node-2");
-    assert_eq!(changed.ipvs.scheduler, "sh");
+    assert_eq!(changed.ipvs.scheduler.name(), "sh");
     assert_eq!(changed.cluster_cidrs, []);
     assert_eq!(changed.ipvs.exclude_cidrs, settings.ipvs.exclude_cidrs);
     assert_eq!(settings.clone().overridden(&Overrides::default()), settings);

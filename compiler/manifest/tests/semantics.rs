@@ -328,17 +328,13 @@ fn annotations_of_our_own_set_scheduler_and_weights() {
 }
 
 #[test]
-fn a_scheduler_of_ipvs_is_the_default_in_ipvs_mode_only() {
-    let scheduler = |mode, name: &str| {
-        let mut settings = Settings::default().for_mode(mode);
-        settings.ipvs.scheduler = name.to_owned();
-        let loaded = load(&documents(&web(BASIC)), &settings).unwrap();
-        (loaded.irs[&Family::Ipv4].services()[0].scheduler, loaded.warnings.len())
-    };
-    use nfc_ir::ProxyMode::{Iptables, Ipvs};
-    assert_eq!(scheduler(Ipvs, "sh"), (Scheduler::SourceHash, 0));
-    assert_eq!(scheduler(Ipvs, "lc"), (Scheduler::Random, 1));
-    assert_eq!(scheduler(Iptables, "sh"), (Scheduler::Random, 0));
+fn the_scheduler_of_ipvs_belongs_to_the_node() {
+    let mut settings = Settings::default();
+    settings.ipvs.scheduler = "lc".parse().unwrap();
+    let loaded = load(&documents(&web(BASIC)), &settings).unwrap();
+    let ir = &loaded.irs[&Family::Ipv4];
+    assert_eq!(ir.node().ipvs_scheduler.name(), "lc");
+    assert_eq!(ir.services()[0].scheduler, Scheduler::Random);
 }
 
 const OLD: &str = "---\napiVersion: v1\nkind: Endpoints\nmetadata: {name: web, namespace: ns}\nsubsets:\n\

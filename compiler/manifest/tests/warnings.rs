@@ -19,7 +19,6 @@ fn every_warning_says_what_to_do() {
 #[test]
 fn settings_that_cannot_be_kept_are_warned_of() {
     let mut settings = Settings::default().for_mode(nfc_ir::ProxyMode::Ipvs);
-    settings.ipvs.scheduler = "wlc".to_owned();
     settings.hostname = "n2".to_owned();
     settings.cluster_cidrs = vec![parse_block("fd00::/64").unwrap()];
     settings.node_port_addresses = vec!["fd00::/64".parse().unwrap()];

@@ -6,7 +6,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
-use nfc_ir::Family;
+use nfc_ir::{Family, IpvsScheduler};
 use nfc_manifest::{DetectLocal, NodePortAddress, Overrides};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -217,9 +217,9 @@ struct SettingArgs {
     /// Blocks that cluster IPs are taken from [default: those of ServiceCIDR objects].
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     service_cidrs: Option<Vec<IpNet>>,
-    /// How IPVS picks an endpoint.
+    /// How IPVS picks a real server: rr, wrr, lc, wlc, sh, mh, sed, nq ... [default: rr].
     #[arg(long, value_name = "SCHEDULER")]
-    ipvs_scheduler: Option<String>,
+    ipvs_scheduler: Option<IpvsScheduler>,
 }
 
 impl Input {
@@ -241,7 +241,7 @@ impl Input {
             masquerade_bit: typed.iptables_masquerade_bit,
             localhost_node_ports: typed.iptables_localhost_nodeports,
             service_cidrs: typed.service_cidrs.clone(),
-            ipvs_scheduler: typed.ipvs_scheduler.clone(),
+            ipvs_scheduler: typed.ipvs_scheduler,
         }
     }
 }

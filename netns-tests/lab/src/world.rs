@@ -427,7 +427,7 @@ const EVERYWHERE: [(&str, &str); 7] = [
 
 /// Sysctls of the node: it forwards, answers every refused packet, and takes packets with
 /// its own or a loopback address as source.
-const NODE: [(&str, &str); 9] = [
+const NODE: [(&str, &str); 10] = [
     ("net.ipv4.ip_forward", "1"),
     ("net.ipv6.conf.all.forwarding", "1"),
     ("net.ipv4.conf.all.accept_local", "1"),
@@ -437,6 +437,10 @@ const NODE: [(&str, &str); 9] = [
     ("net.ipv4.icmp_ratelimit", "0"),
     ("net.ipv4.icmp_ratemask", "0"),
     ("net.ipv6.icmp.ratelimit", "0"),
+    // A host sends only so many errors a second after the first 50, whatever the limits of
+    // each peer (`icmp_global_allow`, net/ipv4/icmp.c). This is the mask of the types that
+    // are counted: none.
+    ("net.ipv6.icmp.ratemask", "\n"),
 ];
 
 fn quieten(place: Place) -> Result<(), SysctlError> {

@@ -13,8 +13,8 @@ use crate::program::Program;
 use ipnet::IpNet;
 use nfc_backend::{Lowered, Reason, Unsupported};
 use nfc_ir::{
-    Endpoint, Family, Frontend, Ir, Protocol, Scheduler, Selection, Service, ServiceName,
-    TrafficPolicy, select,
+    Endpoint, Family, Frontend, Ir, Protocol, ProxyMode, Scheduler, Selection, Service,
+    ServiceName, TrafficPolicy, select,
 };
 use nfc_ruleset::{Key, Verdict};
 use sets::Sets;
@@ -138,9 +138,9 @@ impl<'a> Lowering<'a> {
             self.sets.add_frontend(&at, &verdict);
         }
         self.sets.add_cluster_ip(service.cluster_ip);
-        for endpoint in selection.cluster.iter().chain(&selection.local) {
-            self.sets.add_hairpin(endpoint.address.ip());
-        }
+        let used = selection.cluster.iter().chain(&selection.local);
+        let own = |e: &&&Endpoint| self.ir.node().masquerades_hairpin(ProxyMode::Nftables, e);
+        used.filter(own).for_each(|endpoint| self.sets.add_hairpin(endpoint.address.ip()));
     }
 
     fn pick(&mut self, service: &Service) -> Pick {

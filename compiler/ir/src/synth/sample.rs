@@ -7,8 +7,9 @@
 
 use super::Dice;
 use crate::{
-    AddrBlock, Affinity, Endpoint, Family, Frontend, Hints, Ingress, Ir, LocalDetector, Node,
-    NodePortAddresses, Packet, Port, Protocol, Scheduler, Service, ServiceName, TrafficPolicy,
+    AddrBlock, Affinity, Endpoint, Family, Frontend, Hints, Ingress, IpvsScheduler, Ir,
+    LocalDetector, Node, NodePortAddresses, Packet, Port, Protocol, Scheduler, Service,
+    ServiceName, TrafficPolicy,
 };
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -102,6 +103,7 @@ impl Maker {
                 .into_iter()
                 .collect(),
             conntrack_liberal: self.dice.one_in(4),
+            ipvs_scheduler: IpvsScheduler::default(),
         }
     }
 
@@ -181,7 +183,8 @@ impl Maker {
         Endpoint {
             address: SocketAddr::new(ip, 8080),
             weight: u16::try_from(weight).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN),
-            local: self.dice.one_in(2),
+            // A pod is on one node, whichever Services it belongs to.
+            local: member.is_multiple_of(2),
             ready,
             serving: ready || self.dice.one_in(2),
             terminating: !ready && self.dice.one_in(2),
