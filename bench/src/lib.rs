@@ -1,1 +1,29 @@
-//! placeholder
+//! Measures what Service rules cost, and draws it.
+//!
+//! ```text
+//! scenario -> plan -> topology -> load -> probe -> tally -> record -> report
+//! ```
+//!
+//! The pure half decides and computes: what is measured in which order ([`scenario`],
+//! [`plan`], [`load`]), what comes out of it ([`stats`], [`tally`], [`record`]) and how it is
+//! shown ([`report`]). The acting half touches the kernel: [`topology`], [`probe`],
+//! [`update`], [`machine`]. Only [`run`] sees both.
+
+pub mod cli;
+pub mod contender;
+pub mod load;
+pub mod machine;
+pub mod metric;
+pub mod peers;
+pub mod plan;
+pub mod probe;
+pub mod progress;
+pub mod record;
+pub mod redraw;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod stats;
+pub mod tally;
+pub mod topology;
+pub mod update;

@@ -1,0 +1,321 @@
+//! What is kept of a run: `measurements.jsonl`, one object a line, and `machine.json`.
+//!
+//! A line is written and handed to the operating system after every cell, so that a run
+//! that is stopped loses only the cell it was in. After each round of a cell its figures
+//! over all rounds so far are written too; the last of those lines holds, and
+//! [`Journal::finish`] removes the others.
+//!
+//! Invariant: what is written can be read back by this file alone; nothing is computed
+//! here.
+
+use crate::metric::Metric;
+use crate::stats::Summary;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Name of the file with the figures.
+pub const MEASUREMENTS: &str = "measurements.jsonl";
+/// Name of the file about the machine.
+pub const MACHINE: &str = "machine.json";
+/// Name of the file with the scenario as it was run.
+pub const SCENARIO: &str = "scenario.toml";
+
+/// One line of `measurements.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Entry {
+    /// A metric of a cell, in one round or over all of them.
+    Figure(Figure),
+    /// A cell of one round whose figures must not be used.
+    Voided(Voided),
+    /// A backend that this machine cannot run.
+    Absent(Absent),
+}
+
+/// A metric of a cell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    /// `native` or `guest`: figures of two instruments are never compared.
+    pub instrument: String,
+    /// Name of the backend.
+    pub backend: String,
+    /// Which of the backend's layouts, `default` when it has one only.
+    pub layout: String,
+    /// How many Services were loaded.
+    pub services: u32,
+    /// How many endpoints each of them had.
+    pub endpoints: u32,
+    /// What was measured.
+    pub metric: Metric,
+    /// The unit of all values: `ns`, or `instructions`.
+    pub unit: String,
+    /// The round, counted from 0; null: all rounds together.
+    pub round: Option<u32>,
+    /// How many rounds are in it.
+    pub rounds: u32,
+    /// The run's seed.
+    pub seed: u64,
+    /// The values.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// Lower end of the 95 % interval of the median over rounds, when there were enough.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub p50_low: Option<u64>,
+    /// Upper end of it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub p50_high: Option<u64>,
+}
+
+/// A cell of one round whose figures must not be used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Voided {
+    /// `native` or `guest`.
+    pub instrument: String,
+    /// Name of the backend.
+    pub backend: String,
+    /// How many Services were loaded.
+    pub services: u32,
+    /// How many endpoints each of them had.
+    pub endpoints: u32,
+    /// The round, counted from 0.
+    pub round: u32,
+    /// The run's seed.
+    pub seed: u64,
+    /// Why.
+    pub voided: String,
+}
+
+/// A backend that this machine cannot run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Absent {
+    /// Name of the backend.
+    pub backend: String,
+    /// What is missing, and how it is known.
+    pub absent: String,
+}
+
+/// What the figures depend on besides the program: the machine, the tools and the command.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// When the run began, RFC 3339 in UTC.
+    pub date: String,
+    /// The machine's name.
+    pub host: String,
+    /// The command, as it can be typed again.
+    pub command: String,
+    /// The run's seed.
+    pub seed: u64,
+    /// The commit the program was built from, with a note when files had been changed.
+    pub commit: String,
+    /// Model of the CPU.
+    pub cpu: String,
+    /// How many CPUs the process may use.
+    pub cores: usize,
+    /// Name and version of the kernel.
+    pub kernel: String,
+    /// Settings of kernel and CPU by name: mitigations, preemption, clocksource and others.
+    pub settings: BTreeMap<String, String>,
+    /// Versions of the tools by name.
+    pub tools: BTreeMap<String, String>,
+}
+
+/// Everything that a report is made from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record {
+    /// The machine.
+    pub machine: Machine,
+    /// The lines, superseded ones removed.
+    pub entries: Vec<Entry>,
+}
+
+/// Why a record could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The file system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// There is a record already, and a record is never overwritten.
+    #[error("{folder} holds the record of another run: remove it, or name another folder")]
+    Exists {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A file is not what it should be.
+    #[error("{path}, line {line}: {source}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+}
+
+impl RecordError {
+    fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        |source| Self::Io { path: path.to_owned(), source }
+    }
+}
+
+/// A record that is being written.
+#[derive(Debug)]
+pub struct Journal {
+    folder: PathBuf,
+    file: File,
+    entries: Vec<Entry>,
+}
+
+impl Journal {
+    /// Begins a record in `folder`, which is made when it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError::Exists`] when `folder` holds measurements already, [`RecordError::Io`]
+    /// when it cannot be written.
+    pub fn create(folder: &Path, machine: &Machine, scenario: &str) -> Result<Self, RecordError> {
+        fs::create_dir_all(folder).map_err(RecordError::io(folder))?;
+        let path = folder.join(MEASUREMENTS);
+        if path.exists() {
+            return Err(RecordError::Exists { folder: folder.to_owned() });
+        }
+        let file = File::create_new(&path).map_err(RecordError::io(&path))?;
+        let machine = serde_json::to_string_pretty(machine).unwrap_or_default() + "\n";
+        for (name, text) in [(MACHINE, machine.as_str()), (SCENARIO, scenario)] {
+            let path = folder.join(name);
+            fs::write(&path, text).map_err(RecordError::io(&path))?;
+        }
+        Ok(Self { folder: folder.to_owned(), file, entries: Vec::new() })
+    }
+
+    /// Appends `entries` and hands them to the operating system.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError::Io`].
+    pub fn append(&mut self, entries: Vec<Entry>) -> Result<(), RecordError> {
+        let path = self.folder.join(MEASUREMENTS);
+        self.file
+            .write_all(lines(&entries).as_bytes())
+            .and_then(|()| self.file.flush())
+            .map_err(RecordError::io(&path))?;
+        self.entries.extend(entries);
+        Ok(())
+    }
+
+    /// Rewrites the file without the lines that later ones supersede, and gives what is
+    /// left.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError::Io`]; the longer file is then still there.
+    pub fn finish(self) -> Result<Vec<Entry>, RecordError> {
+        let entries = without_superseded(self.entries);
+        let path = self.folder.join(MEASUREMENTS);
+        let draft = self.folder.join(format!("{MEASUREMENTS}.new"));
+        fs::write(&draft, lines(&entries))
+            .and_then(|()| fs::rename(&draft, &path))
+            .map_err(RecordError::io(&path))?;
+        Ok(entries)
+    }
+}
+
+fn lines(entries: &[Entry]) -> String {
+    let line = |e: &Entry| serde_json::to_string(e).unwrap_or_default() + "\n";
+    entries.iter().map(line).collect()
+}
+
+/// Keeps of figures about the same thing the last one.
+fn without_superseded(entries: Vec<Entry>) -> Vec<Entry> {
+    let mut last = BTreeMap::new();
+    for (index, entry) in entries.iter().enumerate() {
+        if let Entry::Figure(figure) = entry {
+            last.insert(subject(figure), index);
+        }
+    }
+    let holds = |(index, entry): &(usize, Entry)| match entry {
+        Entry::Figure(figure) => last.get(&subject(figure)) == Some(index),
+        _ => true,
+    };
+    let kept: Vec<_> = entries.clone().into_iter().enumerate().filter(holds).collect();
+    kept.into_iter().map(|(_, entry)| entry).collect()
+}
+
+type Subject<'a> = (&'a str, &'a str, &'a str, u32, u32, Metric, Option<u32>);
+
+fn subject(figure: &Figure) -> Subject<'_> {
+    (
+        &figure.instrument,
+        &figure.backend,
+        &figure.layout,
+        figure.services,
+        figure.endpoints,
+        figure.metric,
+        figure.round,
+    )
+}
+
+impl Record {
+    /// Reads what a run left in `folder`, finished or not. A last line without an end, as
+    /// a killed run may leave it, is passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError`], with the line.
+    pub fn read(folder: &Path) -> Result<Self, RecordError> {
+        let path = folder.join(MACHINE);
+        let text = fs::read_to_string(&path).map_err(RecordError::io(&path))?;
+        let machine = serde_json::from_str(&text).map_err(|source| RecordError::Format {
+            line: source.line(),
+            path,
+            source,
+        })?;
+        let path = folder.join(MEASUREMENTS);
+        let text = fs::read_to_string(&path).map_err(RecordError::io(&path))?;
+        let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+        let read = |(index, line)| {
+            serde_json::from_str(line).map_err(|source| RecordError::Format {
+                path: path.clone(),
+                line: index + 1,
+                source,
+            })
+        };
+        let entries: Result<Vec<_>, _> = complete.lines().enumerate().map(read).collect();
+        Ok(Self { machine, entries: without_superseded(entries?) })
+    }
+
+    /// All figures.
+    pub fn figures(&self) -> impl Iterator<Item = &Figure> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Figure(figure) => Some(figure),
+            _ => None,
+        })
+    }
+
+    /// All cells whose figures must not be used.
+    pub fn voided(&self) -> impl Iterator<Item = &Voided> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Voided(voided) => Some(voided),
+            _ => None,
+        })
+    }
+
+    /// All backends that could not be run.
+    pub fn absent(&self) -> impl Iterator<Item = &Absent> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Absent(absent) => Some(absent),
+            _ => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

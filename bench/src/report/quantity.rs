@@ -1,0 +1,116 @@
+//! Figures as people read them: three digits and a unit that fits.
+//!
+//! Invariant: text only; the record keeps the exact values.
+
+/// The units of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Nanoseconds.
+    Nanoseconds,
+    /// Guest instructions.
+    Instructions,
+}
+
+impl Unit {
+    /// The unit that a record calls `name`.
+    pub(crate) fn of(name: &str) -> Self {
+        match name {
+            "instructions" => Self::Instructions,
+            _ => Self::Nanoseconds,
+        }
+    }
+
+    /// `value` with the unit, to three digits: `4.31 µs`, `25 µs`, `1.2 s`.
+    pub(crate) fn format(self, value: f64) -> String {
+        let steps = match self {
+            Self::Nanoseconds => [(1e9, " s"), (1e6, " ms"), (1e3, " µs"), (1.0, " ns")],
+            Self::Instructions => [(1e9, " G"), (1e6, " M"), (1e3, " k"), (1.0, "")],
+        };
+        let fitting = steps.iter().find(|(size, _)| value.abs() >= *size);
+        let (size, suffix) = *fitting.unwrap_or(&steps[3]);
+        format!("{}{suffix}", three_digits(value / size))
+    }
+
+    /// What the axis of such values is called.
+    pub(crate) fn axis(self) -> &'static str {
+        match self {
+            Self::Nanoseconds => "time",
+            Self::Instructions => "instructions",
+        }
+    }
+}
+
+/// `value` to three digits, without zeros that say nothing.
+pub(crate) fn three_digits(value: f64) -> String {
+    let decimals = match value.abs() {
+        v if v >= 99.95 => 0,
+        v if v >= 9.995 => 1,
+        _ => 2,
+    };
+    let text = format!("{value:.decimals$}");
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
+}
+
+/// A number of Services: `1`, `10`, `1,000`.
+pub(crate) fn count(value: u32) -> String {
+    let digits = value.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number of Services in a sentence: `1 Service`, `1,000 Services`.
+pub(crate) fn services(number: u32) -> String {
+    match number {
+        1 => "1 Service".to_owned(),
+        n => format!("{} Services", count(n)),
+    }
+}
+
+/// A number of Services on an axis: `1`, `100`, `1k`, `10k`, `1M`.
+pub(crate) fn tick(value: f64) -> String {
+    match value {
+        v if v >= 1e6 => format!("{}M", three_digits(v / 1e6)),
+        v if v >= 1e3 => format!("{}k", three_digits(v / 1e3)),
+        v => three_digits(v),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_have_three_digits_and_a_unit_that_fits() {
+        let check = |value: f64, expected: &str| {
+            assert_eq!(Unit::Nanoseconds.format(value), expected);
+        };
+        check(0.0, "0 ns");
+        check(999.0, "999 ns");
+        check(1_000.0, "1 µs");
+        check(4_312.0, "4.31 µs");
+        check(25_049.0, "25 µs");
+        check(123_456.0, "123 µs");
+        check(1_500_000.0, "1.5 ms");
+        check(16.0e9, "16 s");
+        assert_eq!(Unit::Instructions.format(17_382.0), "17.4 k");
+        assert_eq!(Unit::Instructions.format(42.0), "42");
+    }
+
+    #[test]
+    fn counts_and_ticks() {
+        let counts = [1, 100, 1_000, 10_000, 1_000_000].map(count);
+        assert_eq!(counts, ["1", "100", "1,000", "10,000", "1,000,000"]);
+        let ticks = [1.0, 100.0, 1e3, 1e4, 1e6].map(tick);
+        assert_eq!(ticks, ["1", "100", "1k", "10k", "1M"]);
+    }
+}

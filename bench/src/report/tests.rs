@@ -1,0 +1,209 @@
+//! Reports of invented records: what is said, drawn and left unsaid.
+
+use super::*;
+use crate::record::{Absent, Entry, Figure, Voided};
+use crate::stats::Summary;
+
+const SIZES: [u32; 5] = [1, 10, 100, 1_000, 10_000];
+
+/// Rounds of one metric of one backend that follow `law`, each round a little off, as
+/// entries: the rounds and all together. Invented; they never leave the tests.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small and whole enough"
+)]
+fn entries(backend: &str, metric: Metric, law: impl Fn(f64) -> f64) -> Vec<Entry> {
+    let one = |services: u32| {
+        let mut all = Vec::new();
+        let mut entries: Vec<Entry> = Vec::new();
+        for round in 0..10_u32 {
+            let drift = 1.0 + f64::from((round * 7 + services) % 5) / 400.0;
+            let value = law(f64::from(services)) * drift;
+            let samples: Vec<u64> = (0..50).map(|i| value as u64 + i).collect();
+            all.extend_from_slice(&samples);
+            entries.push(figure(backend, metric, services, Some(round), &samples));
+        }
+        entries.push(figure(backend, metric, services, None, &all));
+        entries
+    };
+    SIZES.into_iter().flat_map(one).collect()
+}
+
+fn figure(backend: &str, metric: Metric, services: u32, round: Option<u32>, all: &[u64]) -> Entry {
+    Entry::Figure(Figure {
+        instrument: "native".to_owned(),
+        backend: backend.to_owned(),
+        layout: "default".to_owned(),
+        services,
+        endpoints: 3,
+        metric,
+        unit: "ns".to_owned(),
+        round,
+        rounds: round.map_or(10, |_| 1),
+        seed: 1,
+        summary: Summary::of(all).expect("samples"),
+        p50_low: None,
+        p50_high: None,
+    })
+}
+
+fn record() -> Record {
+    let first = Metric::FirstPacketNs;
+    let load = Metric::ColdLoadNs;
+    let mut all = entries("none", first, |_| 3_200.0);
+    all.extend(entries("nft", first, |n| 4_300.0 + 100.0 * n.log10()));
+    all.extend(entries("iptables", first, |n| 4_100.0 + 2.1 * n));
+    all.extend(entries("nft", load, |n| 800_000.0 + 1_400.0 * n));
+    all.extend(entries("iptables", load, |n| 3e6 + 90.0 * n * n));
+    all.push(Entry::Absent(Absent {
+        backend: "ipvs".to_owned(),
+        absent: "ip_vs is not in this kernel".to_owned(),
+    }));
+    Record {
+        machine: Machine {
+            command: "sudo cargo bench --bench scale -- --seed 1".to_owned(),
+            kernel: "Linux 6.18".to_owned(),
+            ..Machine::default()
+        },
+        entries: all,
+    }
+}
+
+fn text_of(record: &Record) -> String {
+    let report = Report::of(record).expect("a report");
+    report.files.into_iter().next().expect("a first file").1
+}
+
+#[test]
+fn the_report_opens_with_its_command_and_says_who_wrote_it() {
+    let text = text_of(&record());
+    let head: String = text.lines().take(8).collect();
+    assert!(head.contains("do not edit"), "{head}");
+    assert!(head.contains("$ sudo cargo bench --bench scale -- --seed 1"), "{head}");
+}
+
+/// Set `NFC_BENCH_DRAW=FOLDER` to look at the report.
+#[test]
+fn every_chart_named_in_the_report_is_drawn_and_the_other_way_round() {
+    let report = Report::of(&record()).expect("a report");
+    if let Some(folder) = std::env::var_os("NFC_BENCH_DRAW") {
+        for (name, text) in &report.files {
+            std::fs::write(std::path::Path::new(&folder).join(name), text).expect("written");
+        }
+    }
+    let text = &report.files[0].1;
+    let charts: Vec<_> = report.files[1..].iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(charts, ["first-packet.svg", "cold-load.svg"]);
+    for chart in charts {
+        assert!(text.contains(&format!("({chart})")), "{chart} is not shown");
+    }
+    assert_eq!(text.matches(".svg)").count(), 2);
+}
+
+#[test]
+fn findings_name_the_laws_behind_the_figures() {
+    let text = text_of(&record());
+    let check = |words: &[&str]| {
+        let found = text.lines().any(|line| words.iter().all(|w| line.contains(w)));
+        assert!(found, "no line with {words:?} in\n{text}");
+    };
+    check(&["- nft: 4.34 µs at 1 Service, 4.75 µs at 10,000 Services: **flat**"]);
+    check(&["- iptables: 4.15 µs at 1 Service", "**linear**, growth exponent 1.00", "2.11 ns"]);
+    check(&["- nft: 805 µs at 1 Service", "**linear**, growth exponent 1.00 (95 % interval "]);
+    check(&["- iptables: 3.02 ms at 1 Service", "**quadratic**, growth exponent 2.00"]);
+    check(&["- iptables: 3.02 ms at 1 Service", ", 96.8 times from 1,000 to 10,000."]);
+    check(&["- iptables : nft: 0.95 at 1 Service, 5.32 at 10,000 Services"]);
+    check(&["iptables is faster from 1 to 100; nft is faster from 1,000 to 10,000."]);
+    check(&["| 10,000 |", "25.2 µs", "5.32 (5.32 to 5.32)"]);
+    check(&["Noise: all 50 blocks"]);
+}
+
+#[test]
+fn the_place_in_the_list_is_told() {
+    let mut record = record();
+    for (metric, value) in [
+        (Metric::FirstPacketFirstNs, 4_000.0),
+        (Metric::FirstPacketMiddleNs, 14_000.0),
+        (Metric::FirstPacketLastNs, 24_000.0),
+    ] {
+        record.entries.extend(entries("iptables", metric, |_| value));
+    }
+    let expected = "By place in the list of 10,000 Services: iptables 4.04 µs to the first, \
+                    14.1 µs to the middle, 24.1 µs to the last.";
+    let text = text_of(&record);
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    let mut record = record();
+    record.entries.push(Entry::Voided(Voided {
+        instrument: "native".to_owned(),
+        backend: "nft".to_owned(),
+        services: 10,
+        endpoints: 3,
+        round: 4,
+        seed: 1,
+        voided: "a wrong endpoint".to_owned(),
+    }));
+    let text = text_of(&record);
+    assert!(text.contains("**ipvs** was not measured: ip_vs is not in this kernel"));
+    assert!(text.contains("nft with 10 Services, round 5, is void: a wrong endpoint"));
+}
+
+#[test]
+fn noisy_baselines_are_pointed_out() {
+    let mut record = record();
+    for entry in &mut record.entries {
+        if let Entry::Figure(f) = entry
+            && f.backend == "none"
+            && f.round == Some(3)
+        {
+            f.summary.p50 *= 2;
+        }
+    }
+    assert!(text_of(&record).contains("Noise: 5 of 50 blocks"));
+}
+
+/// Two instruments count different things: no table and no chart has both.
+#[test]
+fn instruments_are_never_mixed() {
+    let mut record = record();
+    let guest = entries("nft", Metric::FirstPacketNs, |_| 17_000.0).into_iter().map(|e| match e {
+        Entry::Figure(f) => Entry::Figure(Figure {
+            instrument: "guest".to_owned(),
+            unit: "instructions".to_owned(),
+            ..f
+        }),
+        other => other,
+    });
+    record.entries.extend(guest);
+    let report = Report::of(&record).expect("a report");
+    let names: Vec<_> = report.files.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(names.contains(&"first-packet-guest-3.svg"), "{names:?}");
+    let guest = &report.files[1..].iter().find(|(n, _)| n.contains("guest")).expect("drawn").1;
+    assert!(!guest.contains("iptables") && guest.contains("17.1 k at 10k"), "{names:?}");
+}
+
+#[test]
+fn the_same_record_gives_the_same_report() {
+    assert_eq!(Report::of(&record()).expect("one"), Report::of(&record()).expect("two"));
+}
+
+/// One round gives no interval, and no claim about who is faster.
+#[test]
+fn a_short_run_claims_little() {
+    let mut record = record();
+    record.entries.retain(|e| !matches!(e, Entry::Figure(f) if f.round.is_some_and(|r| r > 0)));
+    let text = text_of(&record);
+    assert!(text.contains("Too few rounds to say who is faster."));
+    assert!(!text.contains("(95 % interval"));
+}
+
+/// The folder of results explains itself with the same words as each report.
+#[test]
+fn the_results_folder_names_the_same_biases() {
+    let readme = include_str!("../../../results/README.md");
+    assert!(readme.ends_with(include_str!("bias.md")), "results/README.md is out of date");
+}
