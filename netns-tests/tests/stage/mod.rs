@@ -1,27 +1,36 @@
 //! A world with rules in it, and packets sent through: what the tests against the kernel
 //! share.
 
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 use nfc::{load, registry};
 use nfc_backend::{AnyBackend, Apply, Process, Question};
 use nfc_ir::{Family, Ir, Outcome, Packet, ProxyMode, eval};
-use nfc_kernel::{Feature, Kernel, Namespace};
+use nfc_kernel::{Feature, Kernel, Namespace, link};
 use nfc_lab::{Landing, Settings, Witness, World};
 use nfc_manifest::{Document, source};
 use nfc_netns_tests::case::{Case, Scene};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-/// What the two backends that every kernel here has need.
+/// What a backend needs. Where a kernel lacks it, `scripts/guest-test` has one that does not.
 pub fn needs(backend: &str, family: Family) -> Vec<Feature> {
-    let own = match (backend, family) {
-        ("nft", _) => Feature::Nftables,
-        ("iptables", Family::Ipv4) => Feature::IptablesV4,
-        ("iptables", Family::Ipv6) => Feature::IptablesV6,
-        _ => Feature::Ipvs,
+    let own: &[_] = match (backend, family) {
+        ("nft", _) => &[Feature::Nftables],
+        ("iptables", Family::Ipv4) => &[Feature::IptablesV4],
+        ("iptables", Family::Ipv6) => &[Feature::IptablesV6],
+        // The companion of the virtual servers is a table of nf_tables.
+        _ => &[Feature::Nftables, Feature::Ipvs, Feature::DummyLink],
     };
-    vec![Feature::Namespaces, own]
+    [&[Feature::Namespaces], own].concat()
+}
+
+/// How long a packet that does not turn up is waited for: `NFC_PATIENCE_MS`, for kernels in
+/// software emulation, where a packet may be on its way for longer than anywhere else.
+fn patience() -> Option<Duration> {
+    let text = std::env::var("NFC_PATIENCE_MS").ok()?;
+    Some(Duration::from_millis(text.parse().expect("NFC_PATIENCE_MS in milliseconds")))
 }
 
 pub fn backend(name: &str) -> Box<dyn AnyBackend> {
@@ -79,12 +88,50 @@ impl Stage {
             Settings { node_addresses: ir.node().addresses.clone(), ..Settings::default() };
         let world = World::with(settings).expect("a world");
         let witness = Witness::new(&world).expect("a witness");
+        let witness = match patience() {
+            Some(patience) => witness.with_patience(patience),
+            None => witness,
+        };
         Self { world, witness, port: 20_000 }
     }
 
     pub fn load(&self, backend: &dyn AnyBackend, ir: &Ir) {
         let loaded = inside(self.world.node(), || load::apply(backend, ir, &mut Kernel::new()));
         loaded.unwrap_or_else(|failure| panic!("{failure}"));
+        self.settle();
+    }
+
+    /// Waits until the node owns all addresses on the dummy link of IPVS. The kernel routes
+    /// an IPv6 address to itself only later, on a thread of its own (`addrconf_dad_work`,
+    /// even without duplicate address detection); until then packets to it are sent on.
+    fn settle(&self) {
+        let node = self.world.node();
+        let addresses = inside(node, link::addresses).expect("addresses");
+        let links = inside(node, link::list).expect("links");
+        let dummy = links.iter().find(|l| l.name == "kube-ipvs0").map(|l| l.index);
+        let bound: Vec<_> = addresses
+            .iter()
+            .filter(|a| Some(a.link) == dummy && a.ip.is_ipv6())
+            .map(|a| format!("local {} ", a.ip))
+            .collect();
+        let owns_all = || {
+            let routes = tool(node, "ip", &["-6", "route", "show", "table", "local"], "");
+            bound.iter().all(|address| routes.contains(address))
+        };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !bound.is_empty() && !owns_all() {
+            assert!(Instant::now() < deadline, "the node never owns all of {bound:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends the difference between two programs.
+    pub fn update(&self, backend: &dyn AnyBackend, old: &Ir, new: &Ir) {
+        let patch = backend.diff(&backend.lower(old).program, &backend.lower(new).program);
+        let steps = backend.encode(&patch);
+        let updated = inside(self.world.node(), || Kernel::new().apply(&steps));
+        updated.unwrap_or_else(|refusal| panic!("{refusal:?}"));
+        self.settle();
     }
 
     /// Sends `packet` as a connection of its own.
@@ -92,7 +139,12 @@ impl Stage {
         self.port = if self.port == 60_000 { 20_000 } else { self.port + 1 };
         let mut packet = packet.clone();
         packet.source.set_port(self.port);
-        self.witness.send(&packet).unwrap_or_else(|error| panic!("{packet}: {error}"))
+        self.send_as_is(&packet)
+    }
+
+    /// Sends `packet` from the very port that it names.
+    pub fn send_as_is(&mut self, packet: &Packet) -> Landing {
+        self.witness.send(packet).unwrap_or_else(|error| panic!("{packet}: {error}"))
     }
 
     /// Sends `packet` until every endpoint that `eval` allows was seen; says what went
