@@ -84,12 +84,12 @@ fn clients_stick_and_spread_in_nft() {
 
 #[test]
 fn clients_stick_and_spread_in_iptables() {
-    Family::ALL.map(|family| clients_stick_and_spread("iptables", family));
+    Family::ALL.into_iter().for_each(|family| clients_stick_and_spread("iptables", family));
 }
 
 #[test]
 fn clients_stick_and_spread_in_ipvs() {
-    Family::ALL.map(|family| clients_stick_and_spread("ipvs", family));
+    Family::ALL.into_iter().for_each(|family| clients_stick_and_spread("ipvs", family));
 }
 
 /// Of eight clients that stay away longer than the timeout, all keep their endpoint with a

@@ -90,7 +90,7 @@ fn maglev_moves_few_connections_when_an_endpoint_goes() {
         let Some(mut stage) = ready(what, &old) else { return };
         let sources: Vec<_> =
             (0..400).map(|i| SocketAddr::new(client(family, i / 4), 1000 + i)).collect();
-        let mut land = |stage: &mut Stage, ir: &Ir| -> Vec<_> {
+        let land = |stage: &mut Stage, ir: &Ir| -> Vec<_> {
             stage.world.forget_flows().expect("conntrack can be flushed");
             sources.iter().map(|s| endpoint(stage.send_as_is(&from(ir, *s)))).collect()
         };
