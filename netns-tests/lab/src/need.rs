@@ -45,8 +45,15 @@ fn probed(feature: Feature) -> Result<(), Missing> {
     known.entry(feature).or_insert_with(|| feature.probe()).clone()
 }
 
+/// A name that is no feature would make the demand go unheard.
+#[expect(clippy::panic, reason = "tests fail by panicking")]
 fn is_required(feature: Feature, required: &str) -> bool {
-    required.split(',').map(str::trim).any(|name| name == "all" || name == feature.name())
+    let names = || required.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let is_known = |name: &str| name == "all" || Feature::ALL.iter().any(|f| f.name() == name);
+    if let Some(unknown) = names().find(|name| !is_known(name)) {
+        panic!("NFC_REQUIRE names `{unknown}`, which is no feature: see nfc_kernel::Feature");
+    }
+    names().any(|name| name == "all" || name == feature.name())
 }
 
 #[expect(clippy::panic, reason = "tests fail by panicking")]
@@ -82,5 +89,11 @@ mod tests {
         assert!(is_required(Feature::Ipvs, "all"));
         assert!(!is_required(Feature::Ipvs, "nftables"));
         assert!(!is_required(Feature::Ipvs, ""));
+    }
+
+    #[test]
+    #[should_panic(expected = "`iptabels`")]
+    fn a_feature_that_is_none_is_no_demand() {
+        is_required(Feature::Ipvs, "nftables,iptabels");
     }
 }
