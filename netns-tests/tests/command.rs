@@ -158,6 +158,33 @@ fn apply_and_delete_work_in_a_named_namespace() {
     assert_eq!(node.listed(), "");
 }
 
+#[test]
+fn apply_says_what_it_changed_and_repairs_what_others_did() {
+    let features = [Feature::Namespaces, Feature::Nftables, Feature::NftTool];
+    if !need("apply says what it changed", &features) {
+        return;
+    }
+    let node = Named::new();
+    let apply = |options: &[&str]| {
+        let args = ["apply", "--backend", "nft", "--netns", &node.0, "examples/aks.yaml"];
+        let output = run(&[&args, options].concat(), "");
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    assert!(apply(&[]).contains("table nfc: loaded as a whole"));
+    assert!(apply(&[]).contains("unchanged"));
+    assert!(apply(&["--full"]).contains("table nfc: loaded as a whole"));
+    let rogue = ["netns", "exec", &node.0, "nft", "add rule ip nfc output counter accept"];
+    assert!(ip(&rogue), "nft adds a rule");
+    let told = apply(&[]);
+    assert!(told.contains("chain output: rules written anew"), "{told}");
+    assert!(!told.contains("set "), "{told}");
+    assert!(apply(&["--layout", "constant-time"]).contains("set classes: added"));
+    assert!(apply(&["--layout", "constant-time"]).contains("unchanged"));
+    let refused = run(&["compile", "--backend", "ipvs", "--layout", "verdict", "x.yaml"], "");
+    assert_eq!(refused.status.code(), Some(1));
+}
+
 /// Where IPVS is missing, the reason is told, and the exit code says that it is the
 /// environment's.
 #[test]

@@ -82,6 +82,22 @@ pub enum Refusal {
     },
 }
 
+/// `ERESTART` (`asm-generic/errno.h`): what nfnetlink says about a batch that builds on an
+/// older generation of objects.
+const OUTDATED: i32 = 85;
+
+impl Refusal {
+    /// Whether a step was refused because others changed the objects after they were read.
+    /// Nothing took effect; reading them again helps.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        match self {
+            Self::Refused { faults, done: 0, .. } => faults.iter().any(|f| f.errno == OUTDATED),
+            Self::Refused { .. } | Self::Missing { .. } | Self::Io { .. } => false,
+        }
+    }
+}
+
 /// Takes steps and does nothing but remember them.
 #[derive(Clone, Debug, Default)]
 pub struct Recorder {

@@ -37,6 +37,12 @@ pub trait Backend {
     /// Whether a patch changes nothing.
     fn is_empty(&self, patch: &Self::Patch) -> bool;
 
+    /// What a patch changes, in a few lines for people. A backend that does not look at what
+    /// is there has nothing to say.
+    fn summary(&self, _patch: &Self::Patch) -> Vec<String> {
+        Vec::new()
+    }
+
     /// `old` after `patch`.
     fn patched(&self, old: &Self::Program, patch: &Self::Patch) -> Self::Program;
 

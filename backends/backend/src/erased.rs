@@ -41,6 +41,8 @@ pub trait AnyBackend {
     fn diff(&self, old: &AnyProgram, new: &AnyProgram) -> AnyPatch;
     /// Whether a patch changes nothing.
     fn is_empty(&self, patch: &AnyPatch) -> bool;
+    /// What a patch changes, in a few lines for people.
+    fn summary(&self, patch: &AnyPatch) -> Vec<String>;
     /// What must be read before [`replace`](Self::replace).
     fn questions(&self, family: Family) -> Vec<Question>;
     /// The way to `new` from whatever is there.
@@ -83,6 +85,10 @@ impl<B: Backend> AnyBackend for B {
 
     fn is_empty(&self, any: &AnyPatch) -> bool {
         Backend::is_empty(self, patch::<B>(any))
+    }
+
+    fn summary(&self, any: &AnyPatch) -> Vec<String> {
+        Backend::summary(self, patch::<B>(any))
     }
 
     fn questions(&self, family: Family) -> Vec<Question> {

@@ -59,6 +59,10 @@ pub enum Question {
     },
     /// An rtnetlink dump: the finished request.
     Route(Vec<u8>),
+    /// Finished requests to nf_tables, each answered on its own. The answer holds all
+    /// messages as received, and nothing for objects that do not exist. It is empty when
+    /// the objects change faster than they can be read.
+    Nftables(Vec<u8>),
 }
 
 /// The answer to a [`Question`]: text or messages, as bytes.

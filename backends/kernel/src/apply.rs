@@ -7,9 +7,10 @@ use crate::socket::{AskError, Exchange, Protocol, Socket};
 use crate::sysctl::{self, SysctlError};
 use crate::{Missing, features, genetlink};
 use nfc_backend::{Answer, Apply, Fault, Process, Question, Receipt, Refusal, Step, StepReceipt};
+use nfc_netlink::attr::align;
 use nfc_netlink::batch::Batch;
 use nfc_netlink::genl::GenlMessage;
-use nfc_netlink::message::{self, Messages};
+use nfc_netlink::message::{self, HEADER_LEN, Messages};
 use nfc_netlink::reply::Reply;
 use std::io;
 use std::time::{Duration, Instant};
@@ -76,6 +77,7 @@ impl Kernel {
                 let socket = Socket::open(Protocol::Route, request.len(), 1)?;
                 Ok(Answer(socket.ask(request)?))
             }
+            Question::Nftables(requests) => nftables_listing(requests),
         }
     }
 
@@ -118,6 +120,7 @@ fn kind_of(question: &Question) -> &'static str {
         Question::Process(process) => process.program,
         Question::Genetlink { family, .. } => family,
         Question::Route(_) => "rtnetlink",
+        Question::Nftables(_) => "nftables",
     }
 }
 
@@ -132,6 +135,27 @@ fn nftables(batch: &Batch) -> Result<Duration, Trouble> {
         return Err(features::no_nftables().into());
     }
     verdict(&exchange, |sequence| batch.index_of(sequence))
+}
+
+/// The answers to all requests. An object that does not exist is no failure.
+fn nftables_listing(requests: &[u8]) -> Result<Answer, Trouble> {
+    let socket = Socket::open(Protocol::Netfilter, requests.len(), 1)?;
+    let mut all = Vec::new();
+    let mut rest = requests;
+    for request in Messages::new(requests) {
+        let (first, later) = rest.split_at(align(HEADER_LEN + request.payload.len()));
+        rest = later;
+        match socket.ask(first) {
+            Ok(answer) => all.extend(answer),
+            Err(AskError::Restless) => return Ok(Answer::default()),
+            Err(AskError::Refused(reply)) if reply.errno == libc::ENOENT => {}
+            Err(AskError::Refused(reply)) if is_unknown(reply.errno) => {
+                return Err(features::no_nftables().into());
+            }
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Ok(Answer(all))
 }
 
 /// What nfnetlink says about a batch for a subsystem that it does not have.
@@ -283,6 +307,10 @@ impl From<AskError> for Trouble {
     fn from(error: AskError) -> Self {
         match error {
             AskError::Io(error) => error.into(),
+            AskError::Restless => Self::Io {
+                what: "netlink".to_owned(),
+                source_text: "the objects change faster than they can be read".to_owned(),
+            },
             AskError::Refused(reply) if reply.errno == libc::EPERM => {
                 features::no_privilege().into()
             }

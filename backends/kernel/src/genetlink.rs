@@ -17,6 +17,7 @@ pub(crate) fn resolve(family: &str) -> io::Result<Option<u16>> {
         Ok(answer) => Ok(Messages::new(&answer).find_map(|m| genl::family_number(&m))),
         Err(AskError::Refused(reply)) if reply.errno == libc::ENOENT => Ok(None),
         Err(AskError::Refused(reply)) => Err(io::Error::from_raw_os_error(reply.errno)),
+        Err(AskError::Restless) => Err(io::ErrorKind::ResourceBusy.into()),
         Err(AskError::Io(error)) => Err(error),
     }
 }

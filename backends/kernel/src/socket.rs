@@ -136,7 +136,7 @@ impl Socket {
                 return Ok(answer);
             }
         }
-        Err(io::Error::other("the objects change faster than they can be read").into())
+        Err(AskError::Restless)
     }
 
     /// All messages up to the end of the answer; `None` when the objects changed meanwhile.
@@ -202,6 +202,8 @@ fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 pub(crate) enum AskError {
     /// The kernel said no.
     Refused(Reply),
+    /// The objects changed each time while they were read.
+    Restless,
     /// The socket failed.
     Io(io::Error),
 }

@@ -67,6 +67,12 @@ impl Writer {
         self.too_long
     }
 
+    /// How many bytes there is room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// What was written.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

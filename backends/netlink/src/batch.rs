@@ -14,6 +14,8 @@ use crate::message::{self, flags};
 /// `NFNL_MSG_BATCH_BEGIN` and `NFNL_MSG_BATCH_END` (`uapi/linux/netfilter/nfnetlink.h`).
 const BEGIN: u16 = 0x10;
 const END: u16 = 0x11;
+/// `NFNL_BATCH_GENID`.
+const GENERATION: u16 = 1;
 
 /// A finished batch.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -70,7 +72,7 @@ impl BatchWriter {
     #[must_use]
     pub fn with_capacity(subsystem: u8, capacity: usize) -> Self {
         let mut writer = Writer::with_capacity(capacity);
-        write_edge(&mut writer, BEGIN, 0, subsystem);
+        write_edge(&mut writer, BEGIN, 0, subsystem, None);
         Self { writer, starts: Vec::new(), subsystem }
     }
 
@@ -83,6 +85,14 @@ impl BatchWriter {
             w.raw(&[family, 0, 0, 0]);
             fill(w);
         });
+    }
+
+    /// Has the kernel refuse the batch (`ERESTART`) unless its count of changes to the
+    /// subsystem's objects is still `generation` (`NFNL_BATCH_GENID`). Has to be said
+    /// before the first message.
+    pub fn expect_generation(&mut self, generation: u32) {
+        self.writer = Writer::with_capacity(self.writer.capacity());
+        write_edge(&mut self.writer, BEGIN, 0, self.subsystem, Some(generation));
     }
 
     /// How many messages were appended.
@@ -107,7 +117,7 @@ impl BatchWriter {
             let old = u16::from_ne_bytes([writer.bytes()[at], writer.bytes()[at + 1]]);
             writer.patch(at, &(old | flags::ACK).to_ne_bytes());
         }
-        write_edge(&mut writer, END, sequence(starts.len() + 1), subsystem);
+        write_edge(&mut writer, END, sequence(starts.len() + 1), subsystem, None);
         Ok(Batch { bytes: writer.into_bytes(), starts })
     }
 }
@@ -117,8 +127,17 @@ fn sequence(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-fn write_edge(writer: &mut Writer, kind: u16, sequence: u32, subsystem: u8) {
-    message::write(writer, kind, 0, sequence, |w| w.raw(&[0, 0, 0, subsystem]));
+fn write_edge(
+    writer: &mut Writer,
+    kind: u16,
+    sequence: u32,
+    subsystem: u8,
+    generation: Option<u32>,
+) {
+    message::write(writer, kind, 0, sequence, |w| {
+        w.raw(&[0, 0, 0, subsystem]);
+        generation.into_iter().for_each(|generation| w.be32(GENERATION, generation));
+    });
 }
 
 /// An attribute is longer than 65,535 bytes.
@@ -151,5 +170,18 @@ mod tests {
             (batch.index_of(0), batch.index_of(2), batch.index_of(3)),
             (None, Some(1), None)
         );
+    }
+
+    #[test]
+    fn an_expected_generation_is_said_at_the_beginning() {
+        let mut batch = BatchWriter::new(10);
+        batch.expect_generation(0x0102_0304);
+        batch.message(0, 0, 2, |w| w.text(1, "a"));
+        let batch = batch.finish().expect("short enough");
+        let begin = Messages::new(batch.bytes()).next().expect("a begin");
+        assert_eq!(begin.kind, BEGIN);
+        let generation = begin.attrs(4).find(GENERATION).and_then(|a| a.be32());
+        assert_eq!(generation, Some(0x0102_0304));
+        assert_eq!((batch.message_count(), batch.index_of(1)), (1, Some(0)));
     }
 }

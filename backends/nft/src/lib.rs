@@ -13,12 +13,39 @@ pub use program::Program;
 use names::TABLE;
 use nfc_backend::{Answer, Backend, Fault, Lowered, Origin, Question, Step, TraceError};
 use nfc_ir::{Family, Ir, Outcome, Packet, ProxyMode};
-use nfc_ruleset::{encode, render, trace};
+use nfc_ruleset::{encode, observe, render, trace};
 use std::net::IpAddr;
 
 /// The backend.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Nft;
+pub struct Nft {
+    /// How Services lead to what is done with them.
+    pub layout: Layout,
+    /// How a program gets into the kernel.
+    pub loading: Loading,
+}
+
+/// How Services lead to what is done with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Layout {
+    /// By one verdict map: the fewest steps for a packet. Whenever a verdict comes, the
+    /// kernel checks all verdicts of the table again.
+    #[default]
+    Verdict,
+    /// By a map of data and a small map of verdicts: one more lookup for the first packet of
+    /// a connection. A Service comes and goes in the same time whatever their number.
+    ConstantTime,
+}
+
+/// How a program gets into the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Loading {
+    /// What is there is read, and only what differs is sent.
+    #[default]
+    Difference,
+    /// The table is replaced, whatever it holds.
+    Whole,
+}
 
 /// The way from one program to another.
 #[derive(Clone, Debug)]
@@ -34,7 +61,10 @@ impl Backend for Nft {
     type Patch = Patch;
 
     fn name(&self) -> &'static str {
-        "nft"
+        match self.layout {
+            Layout::Verdict => "nft",
+            Layout::ConstantTime => "nft-constant-time",
+        }
     }
 
     fn mode(&self) -> ProxyMode {
@@ -46,7 +76,7 @@ impl Backend for Nft {
     }
 
     fn lower(&self, ir: &Ir) -> Lowered<Program> {
-        lower::lower(ir)
+        lower::lower(ir, self.layout)
     }
 
     fn diff(&self, old: &Program, new: &Program) -> Patch {
@@ -61,6 +91,10 @@ impl Backend for Nft {
         patch.table.is_empty()
     }
 
+    fn summary(&self, patch: &Patch) -> Vec<String> {
+        patch.table.summary()
+    }
+
     fn patched(&self, old: &Program, patch: &Patch) -> Program {
         Program {
             family: old.family,
@@ -69,16 +103,25 @@ impl Backend for Nft {
         }
     }
 
-    /// None: the table is replaced whole, whatever it holds.
-    fn questions(&self, _family: Family) -> Vec<Question> {
-        Vec::new()
+    /// The table, with whatever others made of it.
+    fn questions(&self, family: Family) -> Vec<Question> {
+        match self.loading {
+            Loading::Whole => Vec::new(),
+            Loading::Difference => {
+                let sets = names::all_sets();
+                let sets = sets.iter().map(String::as_str);
+                vec![observe::question(family, TABLE, names::FIXED_CHAINS, sets)]
+            }
+        }
     }
 
-    fn replace(&self, _answers: &[Answer], new: &Program) -> Patch {
-        Patch {
-            table: nfc_ruleset::Patch::replacing(new.family, TABLE, new.table.as_ref()),
-            addresses: new.addresses.clone(),
-        }
+    fn replace(&self, answers: &[Answer], new: &Program) -> Patch {
+        let table = new.table.as_ref();
+        let table = match answers.first() {
+            Some(Answer(bytes)) => nfc_ruleset::Patch::onto(bytes, new.family, TABLE, table),
+            None => nfc_ruleset::Patch::replacing(new.family, TABLE, table),
+        };
+        Patch { table, addresses: new.addresses.clone() }
     }
 
     fn render(&self, programs: &[Program]) -> String {

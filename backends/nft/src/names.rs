@@ -17,9 +17,10 @@ pub const POSTROUTING: &str = "postrouting";
 /// Refuses whatever is for a Service without endpoints.
 pub const NO_ENDPOINTS: &str = "no-endpoints";
 
-/// Address, protocol and port of a Service -> what to do.
+/// Address, protocol and port of a Service -> what to do, or in the constant-time layout the
+/// number of its class.
 pub const SERVICES: &str = "services";
-/// Protocol and node port -> what to do.
+/// Protocol and node port -> the same.
 pub const NODEPORTS: &str = "nodeports";
 /// Addresses that answer on node ports, where not all do.
 pub const NODEPORT_IPS: &str = "nodeport-ips";
@@ -34,6 +35,37 @@ pub const LOCAL_SERVICES: &str = "local-services";
 pub const LOCAL_NODEPORTS: &str = "local-nodeports";
 /// An endpoint's address twice: the connections of an endpoint to itself.
 pub const HAIRPIN: &str = "hairpin";
+
+/// The chains that are always there.
+pub const FIXED_CHAINS: [&str; 4] = [PREROUTING, OUTPUT, POSTROUTING, NO_ENDPOINTS];
+
+/// All sets whose elements are Services', whether or not they are in use.
+#[must_use]
+pub fn all_sets() -> Vec<String> {
+    let fixed = [
+        SERVICES,
+        NODEPORTS,
+        NODEPORT_IPS,
+        CLUSTER_IPS,
+        SOURCE_RANGES,
+        LOCAL_SERVICES,
+        LOCAL_NODEPORTS,
+        HAIRPIN,
+        CLASSES,
+        LOCAL_CLASSES,
+    ];
+    let maps = [Door::Address, Door::NodePort].into_iter().flat_map(|door| {
+        let of = move |local| Protocol::ALL.map(|protocol| Maps { door, local, protocol });
+        [false, true].into_iter().flat_map(of)
+    });
+    let maps = maps.flat_map(|maps| [maps.endpoints(), maps.ids(), maps.sticky()]);
+    fixed.iter().map(|name| (*name).to_owned()).chain(maps).collect()
+}
+
+/// In the constant-time layout, class -> what to do.
+pub const CLASSES: &str = "classes";
+/// The same for classes that only chains lead to.
+pub const LOCAL_CLASSES: &str = "local-classes";
 
 /// The way a packet came to a Service: at an address of the Service, or at a node port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

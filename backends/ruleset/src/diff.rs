@@ -19,6 +19,9 @@ pub struct Patch {
     pub family: Family,
     /// Name of the table.
     pub table: &'static str,
+    /// The count of changes to the kernel's tables that the patch builds on: the kernel
+    /// refuses it after another one. `None`: it takes it at any time.
+    pub generation: Option<u32>,
     /// What becomes of the table itself.
     pub fate: Fate,
     /// What becomes of sets; those not named stay as they are.
@@ -80,7 +83,14 @@ impl Patch {
     /// A patch that changes nothing.
     #[must_use]
     pub fn new(family: Family, table: &'static str) -> Self {
-        Self { family, table, fate: Fate::Keep, sets: BTreeMap::new(), chains: BTreeMap::new() }
+        Self {
+            family,
+            table,
+            generation: None,
+            fate: Fate::Keep,
+            sets: BTreeMap::new(),
+            chains: BTreeMap::new(),
+        }
     }
 
     /// Whether it changes nothing.

@@ -106,6 +106,13 @@ impl Key {
         self.field(&number.to_ne_bytes())
     }
 
+    /// Bytes that are in the form of rows already, such as a verdict's.
+    #[must_use]
+    #[inline]
+    pub fn raw(self, bytes: &[u8]) -> Self {
+        self.field(bytes)
+    }
+
     /// The fields of another key after these: the end of a range.
     #[must_use]
     pub fn then(self, other: &Self) -> Self {

@@ -10,8 +10,10 @@ pub mod diff;
 pub mod elements;
 pub mod encode;
 pub mod expr;
+pub mod observe;
 pub mod program;
 pub mod render;
+mod summary;
 pub mod trace;
 
 pub use diff::{ChainChange, Fate, Patch, SetChange, diff, patched};

@@ -257,8 +257,15 @@ impl Walk<'_> {
                     break;
                 }
                 Statement::Dnat { key, map } => return self.dnat(chain, key, map, &state),
+                Statement::SetPriority { key, map } if !is_drawn(key) => {
+                    let set = self.set(chain, map)?;
+                    let Some(row) = self.found(chain, key, set, &state.walker)? else {
+                        break;
+                    };
+                    state.walker.priority = self.number(row);
+                }
                 Statement::SetPriority { key, map } => {
-                    return self.set_priority(chain, key, map, &state, statements);
+                    return self.draw_priority(chain, key, map, &state, statements);
                 }
                 Statement::ClearPriority => state.walker.priority = 0,
                 // A client never seen before is all that is traced: nothing that packets
@@ -315,8 +322,8 @@ impl Walk<'_> {
         Ok(steps)
     }
 
-    /// Keeps a number in the priority. A rule in which chance picks the number ends there.
-    fn set_priority(
+    /// Keeps a number that chance picks in the priority. The rule ends there.
+    fn draw_priority(
         &self,
         chain: &str,
         key: &[Expr],
@@ -325,22 +332,36 @@ impl Walk<'_> {
         statements: &[Statement],
     ) -> Result<Vec<Step>, TraceError> {
         let set = self.set(chain, map)?;
-        let is_last = statements.last().is_some_and(|s| matches!(s, Statement::SetPriority { .. }));
-        if !is_last && !set.dynamic {
-            return Err(unknown(chain, "a rule goes on after a number was looked up"));
+        if !statements.last().is_some_and(|s| matches!(s, Statement::SetPriority { .. })) {
+            return Err(unknown(chain, "a rule goes on after a number was drawn"));
         }
-        let mut steps = Vec::new();
-        for (mut state, row) in self.draw(chain, key, set, state)? {
-            if let Some(row) = row {
-                let FieldValue::Class(priority) = Type::Class.value(self.table.family, row.value)
-                else {
-                    unreachable!("a field's value is of the field's type");
-                };
-                state.walker.priority = priority;
-            }
-            steps.push(Step::Next(state));
+        let drawn = self.draw(chain, key, set, state)?.into_iter().map(|(mut state, row)| {
+            state.walker.priority = row.map_or(state.walker.priority, |row| self.number(row));
+            Step::Next(state)
+        });
+        Ok(drawn.collect())
+    }
+
+    /// The number that a row leads to.
+    fn number(&self, row: Row<'_>) -> u32 {
+        let FieldValue::Class(number) = Type::Class.value(self.table.family, row.value) else {
+            unreachable!("a field's value is of the field's type");
+        };
+        number
+    }
+
+    /// What is found under a key in which nothing is drawn.
+    fn found<'s>(
+        &self,
+        chain: &str,
+        key: &[Expr],
+        set: &'s Set,
+        walker: &Walker,
+    ) -> Result<Option<Row<'s>>, TraceError> {
+        if !protocols_match(key, walker) {
+            return Ok(None);
         }
-        Ok(steps)
+        Ok(set.elements.get(plain_key(chain, key, walker)?.bytes()))
     }
 
     /// What is found under the key: once, or for each number that the key may end in.
@@ -351,12 +372,10 @@ impl Walk<'_> {
         set: &'s Set,
         state: &State,
     ) -> Result<Vec<(State, Option<Row<'s>>)>, TraceError> {
-        if !protocols_match(key, &state.walker) {
-            return Ok(vec![(state.clone(), None)]);
-        }
-        let Some((Expr::Number { modulus, .. }, plain)) = key.split_last() else {
-            let key = plain_key(chain, key, &state.walker)?;
-            return Ok(vec![(state.clone(), set.elements.get(key.bytes()))]);
+        let (Some((Expr::Number { modulus, .. }, plain)), true) =
+            (key.split_last(), protocols_match(key, &state.walker))
+        else {
+            return Ok(vec![(state.clone(), self.found(chain, key, set, &state.walker)?)]);
         };
         let start = plain_key(chain, plain, &state.walker)?;
         let share = state.share / f64::from(*modulus);
@@ -444,6 +463,11 @@ fn in_ranges(table: &Table, set: &Set, key: &[u8]) -> bool {
             inside
         })
     })
+}
+
+/// Whether the key ends in a number that is drawn.
+fn is_drawn(key: &[Expr]) -> bool {
+    matches!(key.last(), Some(Expr::Number { .. }))
 }
 
 /// A port field of a named protocol tests the protocol before it is read.

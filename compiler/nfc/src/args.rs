@@ -70,18 +70,25 @@ pub(crate) struct Compile {
 /// Load Services into the kernel, in place of what nfc loaded before
 ///
 /// nftables is told over netlink, in one transaction for each address family: packets meet
-/// either the old rules or the new. iptables goes through iptables-legacy-restore. Tables,
-/// chains and addresses that are not nfc's are left alone.
+/// either the old rules or the new. What is there already is read first and only what
+/// differs is sent, so that what others changed in nfc's table is repaired. iptables goes
+/// through iptables-legacy-restore. Tables, chains and addresses that are not nfc's are left
+/// alone.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   sudo nfc apply --backend nft examples/web.yaml
+  sudo nfc apply --backend nft --layout constant-time --full examples/web.yaml
   sudo ip netns add lab; sudo nfc apply --backend nft --netns lab examples/web.yaml")]
 pub(crate) struct Apply {
     #[command(flatten)]
     pub(crate) backend: BackendArg,
     #[command(flatten)]
     pub(crate) netns: NetnsArg,
+    /// Replace everything, whatever is there, without reading it first (nft; the others
+    /// always do).
+    #[arg(long)]
+    pub(crate) full: bool,
     #[command(flatten)]
     pub(crate) input: Input,
 }
@@ -103,6 +110,29 @@ pub(crate) struct BackendArg {
     /// What to compile to.
     #[arg(long, short, value_name = "BACKEND", value_enum)]
     pub(crate) backend: BackendName,
+    /// How Services lead to what is done with them (nft).
+    #[arg(long, value_enum)]
+    pub(crate) layout: Option<LayoutArg>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LayoutArg {
+    /// One verdict map: the fewest steps for a packet.
+    Verdict,
+    /// A map of data and a small map of verdicts: Services come and go in the same time
+    /// whatever their number.
+    ConstantTime,
+}
+
+impl BackendArg {
+    /// The name in the registry; `None` when the backend does not have that layout.
+    pub(crate) fn name(&self) -> Option<&'static str> {
+        match (self.backend, self.layout) {
+            (BackendName::Nft, Some(LayoutArg::ConstantTime)) => Some("nft-constant-time"),
+            (BackendName::Nft, _) | (_, None) => Some(self.backend.name()),
+            (_, Some(_)) => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -117,7 +147,7 @@ pub(crate) enum BackendName {
 
 impl BackendName {
     /// The name in the registry.
-    pub(crate) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Nft => "nft",
             Self::Iptables => "iptables",

@@ -3,7 +3,9 @@
 //! Invariant: what to do is decided by the backend as data; doing it is left to an
 //! [`Apply`], which may be the kernel or a recorder.
 
-use nfc_backend::{AnyBackend, Apply, Origin, Receipt, Refusal, Unsupported};
+use nfc_backend::{
+    Answer, AnyBackend, AnyPatch, AnyProgram, Apply, Origin, Receipt, Refusal, Unsupported,
+};
 use nfc_ir::{Family, Ir};
 use std::fmt;
 
@@ -16,6 +18,10 @@ pub struct Loaded {
     pub services: usize,
     /// What the kernel took.
     pub receipt: Receipt,
+    /// Whether the kernel had it all already. Backends that do not look never say so.
+    pub unchanged: bool,
+    /// What was changed, one line each, as far as the backend looked at what was there.
+    pub changes: Vec<String>,
     /// What the rules do not say.
     pub unsupported: Vec<Unsupported>,
 }
@@ -52,6 +58,10 @@ impl fmt::Display for Failure {
     }
 }
 
+/// How often a table is read again because others changed something meanwhile, before it is
+/// replaced as a whole.
+const READINGS: usize = 3;
+
 /// Replaces whatever nfc has in the kernel for the family of `ir` by what `ir` means.
 ///
 /// # Errors
@@ -59,9 +69,15 @@ impl fmt::Display for Failure {
 /// [`Failure`], with everything the kernel complained about.
 pub fn apply(backend: &dyn AnyBackend, ir: &Ir, kernel: &mut dyn Apply) -> Result<Loaded, Failure> {
     let lowered = backend.lower(ir);
-    let receipt = replace(backend, ir.family(), &lowered.program, kernel)?;
-    let services = ir.services().len();
-    Ok(Loaded { family: ir.family(), services, receipt, unsupported: lowered.unsupported })
+    let (patch, receipt) = replace(backend, ir.family(), &lowered.program, kernel)?;
+    Ok(Loaded {
+        family: ir.family(),
+        services: ir.services().len(),
+        receipt,
+        unchanged: backend.is_empty(&patch),
+        changes: backend.summary(&patch),
+        unsupported: lowered.unsupported,
+    })
 }
 
 /// Deletes whatever nfc has in the kernel for `family`.
@@ -74,26 +90,40 @@ pub fn delete(
     family: Family,
     kernel: &mut dyn Apply,
 ) -> Result<Receipt, Failure> {
-    replace(backend, family, &backend.empty(family), kernel)
+    replace(backend, family, &backend.empty(family), kernel).map(|(_, receipt)| receipt)
 }
 
 fn replace(
     backend: &dyn AnyBackend,
     family: Family,
-    program: &nfc_backend::AnyProgram,
+    program: &AnyProgram,
     kernel: &mut dyn Apply,
-) -> Result<Receipt, Failure> {
+) -> Result<(AnyPatch, Receipt), Failure> {
     let name = backend.name();
     let unread = |refusal| Failure { backend: name, family, refusal, origins: Vec::new() };
-    let answers = kernel.ask(&backend.questions(family)).map_err(unread)?;
-    let patch = backend.replace(&answers, program);
-    kernel.apply(&backend.encode(&patch)).map_err(|refusal| {
+    for reading in 1.. {
+        let questions = backend.questions(family);
+        let answers = if reading <= READINGS {
+            kernel.ask(&questions).map_err(unread)?
+        } else {
+            // Without an answer a program replaces whatever is there.
+            vec![Answer::default(); questions.len()]
+        };
+        let patch = backend.replace(&answers, program);
+        let refusal = match kernel.apply(&backend.encode(&patch)) {
+            Ok(receipt) => return Ok((patch, receipt)),
+            Err(refusal) => refusal,
+        };
+        if refusal.is_outdated() && reading <= READINGS {
+            continue;
+        }
         let origins = match &refusal {
             Refusal::Refused { faults, .. } => {
                 faults.iter().map(|fault| backend.blame(&patch, fault)).collect()
             }
             Refusal::Missing { .. } | Refusal::Io { .. } => Vec::new(),
         };
-        Failure { backend: name, family, refusal, origins }
-    })
+        return Err(Failure { backend: name, family, refusal, origins });
+    }
+    unreachable!("the last reading either succeeds or fails")
 }

@@ -9,7 +9,7 @@
 
 mod args;
 
-use args::{Apply, BackendName, Cli, Command, Compile, Delete, Emit, FamilyArg, Input};
+use args::{Apply, BackendArg, Cli, Command, Compile, Delete, Emit, FamilyArg, Input};
 use clap::Parser;
 use nfc::{compile, load, registry};
 use nfc_backend::{AnyBackend, Refusal, Unsupported};
@@ -65,7 +65,7 @@ impl From<Exit> for ExitCode {
 }
 
 fn run_compile(args: &Compile) -> Result<(), Exit> {
-    let backend = backend(args.backend.backend)?;
+    let backend = backend(&args.backend)?;
     let irs = read_services(&args.input, backend.as_ref())?;
     let text = match (args.emit, &args.replacing) {
         (Emit::Ir, _) => irs.values().map(Ir::to_string).collect(),
@@ -103,7 +103,7 @@ fn compile_onto(
 }
 
 fn run_apply(args: &Apply) -> Result<(), Exit> {
-    let backend = backend(args.backend.backend)?;
+    let backend = if args.full { whole(&args.backend)? } else { backend(&args.backend)? };
     let irs = read_services(&args.input, backend.as_ref())?;
     let _inside = enter(args.netns.netns.as_deref())?;
     let mut kernel = Kernel::new();
@@ -114,7 +114,7 @@ fn run_apply(args: &Apply) -> Result<(), Exit> {
             Some(ir) => {
                 let loaded = load::apply(backend.as_ref(), ir, &mut kernel).map_err(refused)?;
                 warn_unsupported(backend.name(), &loaded.unsupported);
-                print(&receipt_line(backend.name(), &loaded))?;
+                print(&receipt(backend.name(), &loaded))?;
             }
             None => clear(backend.as_ref(), family, &mut kernel)?,
         }
@@ -131,7 +131,7 @@ fn clear(backend: &dyn AnyBackend, family: Family, kernel: &mut Kernel) -> Resul
 }
 
 fn run_delete(args: &Delete) -> Result<(), Exit> {
-    let backend = backend(args.backend.backend)?;
+    let backend = whole(&args.backend)?;
     let _inside = enter(args.netns.netns.as_deref())?;
     let mut kernel = Kernel::new();
     for family in args.family.families() {
@@ -141,8 +141,20 @@ fn run_delete(args: &Delete) -> Result<(), Exit> {
     Ok(())
 }
 
-fn backend(name: BackendName) -> Result<Box<dyn AnyBackend>, Exit> {
-    registry::find(name.name()).ok_or(Exit::Input)
+fn backend(asked: &BackendArg) -> Result<Box<dyn AnyBackend>, Exit> {
+    registry::find(name(asked)?).ok_or(Exit::Input)
+}
+
+/// The same, but it does not look at what is there.
+fn whole(asked: &BackendArg) -> Result<Box<dyn AnyBackend>, Exit> {
+    registry::find_whole(name(asked)?).ok_or(Exit::Input)
+}
+
+fn name(asked: &BackendArg) -> Result<&'static str, Exit> {
+    asked.name().ok_or_else(|| {
+        eprintln!("error: --layout is for the nft backend");
+        Exit::Input
+    })
 }
 
 /// Reads settings and manifests, and says everything there is to say about them.
@@ -209,15 +221,16 @@ fn warn_unsupported(backend: &str, unsupported: &[Unsupported]) {
     }
 }
 
-fn receipt_line(backend: &str, loaded: &load::Loaded) -> String {
+/// What was loaded, and below it what that changed.
+fn receipt(backend: &str, loaded: &load::Loaded) -> String {
+    let head = format!("{backend} {}: {} service ports", loaded.family, loaded.services);
+    if loaded.unchanged {
+        return format!("{head}, unchanged\n");
+    }
     let (receipt, steps) = (&loaded.receipt, loaded.receipt.steps.len());
-    format!(
-        "{backend} {}: {} service ports, {} bytes in {steps} step(s), {:.1} ms\n",
-        loaded.family,
-        loaded.services,
-        receipt.byte_count(),
-        receipt.elapsed().as_secs_f64() * 1e3,
-    )
+    let (bytes, elapsed) = (receipt.byte_count(), receipt.elapsed().as_secs_f64() * 1e3);
+    let changes: String = loaded.changes.iter().map(|change| format!("  {change}\n")).collect();
+    format!("{head}, {bytes} bytes in {steps} step(s), {elapsed:.1} ms\n{changes}")
 }
 
 /// Prints to standard output. A reader that has seen enough is no failure.

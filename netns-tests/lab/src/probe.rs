@@ -106,11 +106,11 @@ pub enum ProbeError {
 /// (`nf_conntrack_max`) is full.
 #[derive(Debug)]
 pub struct Probe {
-    from_client: FrameSender,
-    at_client: FrameReceiver,
+    pub(crate) from_client: FrameSender,
+    pub(crate) at_client: FrameReceiver,
     from_backend: FrameSender,
-    at_backend: FrameReceiver,
-    cpu: usize,
+    pub(crate) at_backend: FrameReceiver,
+    pub(crate) cpu: usize,
     patience: Duration,
     connections: u32,
 }
@@ -184,7 +184,7 @@ impl Probe {
     }
 
     /// The first packet of a connection that this probe has not had yet.
-    fn opening(&mut self, protocol: Protocol, service: SocketAddr) -> Segment {
+    pub(crate) fn opening(&mut self, protocol: Protocol, service: SocketAddr) -> Segment {
         let n = self.connections;
         self.connections = n.wrapping_add(1);
         Segment {

@@ -62,6 +62,7 @@ fn questions_are_asked_in_the_order_in_which_answers_are_read() {
             Question::Process(process) => process.args.join(" "),
             Question::Route(_) => "route".to_owned(),
             Question::Genetlink { .. } => "genetlink".to_owned(),
+            Question::Nftables(_) => "nftables".to_owned(),
         })
         .collect();
     let record = "list set ip6 nfc-ipvs virtual-servers";

@@ -3,6 +3,8 @@
 //!
 //! Invariant: rules name sets and chains, never an address of a Service.
 
+use super::Settings;
+use crate::Layout;
 use crate::names::{self, Class, Door, Pick, Policy};
 use ipnet::IpNet;
 use nfc_ir::node::NodePortMatch;
@@ -13,8 +15,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Adds the base chains, and what they need besides the Services' sets. `sticky` is whether
 /// there is session affinity.
-pub(super) fn add_base(table: &mut Table, ir: &Ir, sticky: bool) {
-    let rules = entry(table, ir);
+pub(super) fn add_base(table: &mut Table, settings: Settings<'_>, sticky: bool) {
+    let ir = settings.ir;
+    let rules = entry(table, settings);
     table.add_chain(names::PREROUTING, Some(Base::nat(Hook::Prerouting)), rules.clone());
     table.add_chain(names::OUTPUT, Some(Base::nat(Hook::Output)), rules);
     let leaving = masquerade(ir, sticky);
@@ -23,10 +26,12 @@ pub(super) fn add_base(table: &mut Table, ir: &Ir, sticky: bool) {
 }
 
 /// What the first packet of a connection meets, received or sent by the node.
-fn entry(table: &mut Table, ir: &Ir) -> Vec<Rule> {
+fn entry(table: &mut Table, settings: Settings<'_>) -> Vec<Rule> {
+    let ir = settings.ir;
+    let services = frontend_key(Door::Address);
     let mut rules = vec![
-        Rule::new([vmap(frontend_key(Door::Address), names::SERVICES)]),
-        node_ports(table, ir),
+        Rule::new(dispatch(settings.layout, services, names::SERVICES, names::CLASSES)),
+        node_ports(table, settings),
         Rule::new([is_in(vec![Expr::Daddr], names::CLUSTER_IPS), Statement::Reject]),
     ];
     rules.extend(ir.node().service_blocks.iter().map(|block| {
@@ -36,8 +41,10 @@ fn entry(table: &mut Table, ir: &Ir) -> Vec<Rule> {
     rules
 }
 
-fn node_ports(table: &mut Table, ir: &Ir) -> Rule {
-    let look_up = vmap(frontend_key(Door::NodePort), names::NODEPORTS);
+fn node_ports(table: &mut Table, settings: Settings<'_>) -> Rule {
+    let ir = settings.ir;
+    let key = frontend_key(Door::NodePort);
+    let look_up = dispatch(settings.layout, key, names::NODEPORTS, names::CLASSES);
     match ir.node().node_port_match(ProxyMode::Nftables, ir.family()) {
         NodePortMatch::Exactly(addresses) => {
             let key = Fields::Types(vec![Type::Address]);
@@ -46,7 +53,8 @@ fn node_ports(table: &mut Table, ir: &Ir) -> Rule {
                 set.add(&Key::new().addr(address));
             }
             table.add_set(names::NODEPORT_IPS, set);
-            Rule::new([is_in(vec![Expr::Daddr], names::NODEPORT_IPS), look_up])
+            let asked = is_in(vec![Expr::Daddr], names::NODEPORT_IPS);
+            Rule::new([vec![asked], look_up].concat())
         }
         NodePortMatch::AllLocal { loopback } => {
             let mut statements = vec![Match::DaddrLocal.into()];
@@ -54,7 +62,7 @@ fn node_ports(table: &mut Table, ir: &Ir) -> Rule {
                 let block = loopback_block(ir.family());
                 statements.push(Match::Daddr { not: true, block }.into());
             }
-            statements.push(look_up);
+            statements.extend(look_up);
             Rule::new(statements)
         }
     }
@@ -87,16 +95,17 @@ fn masquerade(ir: &Ir, sticky: bool) -> Vec<Rule> {
 }
 
 /// Adds the chain of a class.
-pub(super) fn add_class(table: &mut Table, ir: &Ir, class: Class) {
+pub(super) fn add_class(table: &mut Table, settings: Settings<'_>, class: Class) {
+    let (ir, layout) = (settings.ir, settings.layout);
     let mark = Statement::SetMark(ir.node().masquerade_mask());
     let rules = match class.policy {
         Policy::Cluster | Policy::ClusterLocal => {
             let strangers = mark_strangers(ir, mark);
-            strangers.into_iter().chain(dnat(class)).collect()
+            strangers.into_iter().chain(dnat(layout, class)).collect()
         }
-        Policy::External => [Rule::new([mark])].into_iter().chain(dnat(class)).collect(),
-        Policy::Spread | Policy::Local => dnat(class),
-        Policy::ExternalLocal => by_sender(ir, mark, class),
+        Policy::External => [Rule::new([mark])].into_iter().chain(dnat(layout, class)).collect(),
+        Policy::Spread | Policy::Local => dnat(layout, class),
+        Policy::ExternalLocal => by_sender(settings, mark, class),
     };
     add_clients(table, class);
     table.add_chain(class.chain(), None, rules);
@@ -113,7 +122,8 @@ fn mark_strangers(ir: &Ir, mark: Statement) -> Option<Rule> {
 
 /// Under `externalTrafficPolicy: Local` the node's own pods and processes may use any
 /// endpoint; others get those of this node, with their own source address.
-fn by_sender(ir: &Ir, mark: Statement, class: Class) -> Vec<Rule> {
+fn by_sender(settings: Settings<'_>, mark: Statement, class: Class) -> Vec<Rule> {
+    let Settings { ir, layout } = settings;
     let spread = Class { policy: Policy::Spread, ..class }.chain();
     let spread: Statement = Verdict::Goto(spread).into();
     let local = match class.door {
@@ -124,7 +134,7 @@ fn by_sender(ir: &Ir, mark: Statement, class: Class) -> Vec<Rule> {
         .map(|pod| Rule::new([pod.into(), spread.clone()]));
     let others = [
         Rule::new([Match::SaddrLocal.into(), mark, spread]),
-        Rule::new([vmap(frontend_key(class.door), local)]),
+        Rule::new(dispatch(layout, frontend_key(class.door), local, names::LOCAL_CLASSES)),
         Rule::new([Verdict::Drop.into()]),
     ];
     pods.into_iter().chain(others).collect()
@@ -140,8 +150,8 @@ fn from_pod(detector: &LocalDetector, not: bool) -> Option<Match> {
     }
 }
 
-/// Sends the packet to an endpoint.
-fn dnat(class: Class) -> Vec<Rule> {
+/// Sends the packet to an endpoint. The number of its class has done its work by then.
+fn dnat(layout: Layout, class: Class) -> Vec<Rule> {
     let generator = match class.pick {
         Pick::Random => Generator::Random,
         Pick::RoundRobin => Generator::Next,
@@ -156,7 +166,11 @@ fn dnat(class: Class) -> Vec<Rule> {
     let map = class.maps().endpoints();
     match class.clients() {
         Some(clients) => sticky_dnat(class, slot, &clients),
-        None => vec![Rule::new([Statement::Dnat { key: endpoint_key(class, slot), map }])],
+        None => {
+            let used = (layout == Layout::ConstantTime).then_some(Statement::ClearPriority);
+            let dnat = Statement::Dnat { key: endpoint_key(class, slot), map };
+            vec![Rule::new(used.into_iter().chain([dnat]).collect::<Vec<_>>())]
+        }
     }
 }
 
@@ -236,6 +250,20 @@ fn frontend_key(door: Door) -> Vec<Expr> {
     match door {
         Door::Address => [Expr::Daddr].into_iter().chain(at_node).collect(),
         Door::NodePort => at_node.to_vec(),
+    }
+}
+
+/// Follows the verdict on a frontend. In the constant-time layout `map` leads to the number of
+/// a class, and `classes` from there to the verdict. The number passes from one lookup to
+/// the next in the packet's priority, within one rule: a packet for no Service keeps its
+/// own, and no priority that a packet brings along can be taken for a class.
+fn dispatch(layout: Layout, key: Vec<Expr>, map: &str, classes: &str) -> Vec<Statement> {
+    match layout {
+        Layout::Verdict => vec![vmap(key, map)],
+        Layout::ConstantTime => {
+            let class = Statement::SetPriority { key, map: map.to_owned() };
+            vec![class, vmap(vec![Expr::Priority], classes)]
+        }
     }
 }
 

@@ -5,9 +5,11 @@
 //! numbers of endpoints occur, never on how many Services there are.
 
 mod chains;
+mod classes;
 mod sets;
 pub mod slots;
 
+use crate::Layout;
 use crate::names::{self, Class, Door, Pick, Policy};
 use crate::program::Program;
 use ipnet::IpNet;
@@ -43,8 +45,8 @@ const WEIGHTS: Reason = Reason {
 
 /// The program that does what `ir` means.
 #[must_use]
-pub fn lower(ir: &Ir) -> Lowered<Program> {
-    let mut lowering = Lowering::new(ir);
+pub fn lower(ir: &Ir, layout: Layout) -> Lowered<Program> {
+    let mut lowering = Lowering::new(ir, layout);
     for service in ir.services() {
         lowering.service(service);
     }
@@ -54,6 +56,7 @@ pub fn lower(ir: &Ir) -> Lowered<Program> {
 /// A lowering under way.
 struct Lowering<'a> {
     ir: &'a Ir,
+    layout: Layout,
     sets: Sets,
     /// The classes in use and the names of their chains.
     classes: BTreeMap<Class, String>,
@@ -61,6 +64,13 @@ struct Lowering<'a> {
     /// Who takes turns by the counter of a class.
     turns: BTreeMap<Class, BTreeSet<(&'a ServiceName, Protocol)>>,
     unsupported: BTreeSet<Unsupported>,
+}
+
+/// What chains depend on besides the Services.
+#[derive(Clone, Copy)]
+struct Settings<'a> {
+    ir: &'a Ir,
+    layout: Layout,
 }
 
 /// One Service at one of its frontends.
@@ -79,10 +89,11 @@ enum Place {
 }
 
 impl<'a> Lowering<'a> {
-    fn new(ir: &'a Ir) -> Self {
+    fn new(ir: &'a Ir, layout: Layout) -> Self {
         Self {
             ir,
-            sets: Sets::new(ir.family(), ir.services().len()),
+            layout,
+            sets: Sets::new(ir.family(), layout, ir.services().len()),
             classes: BTreeMap::new(),
             firewalls: BTreeSet::new(),
             turns: BTreeMap::new(),
@@ -100,9 +111,10 @@ impl<'a> Lowering<'a> {
         }
         let mut table = self.sets.into_table();
         let sticky = self.classes.keys().any(|class| class.affinity.is_some());
-        chains::add_base(&mut table, self.ir, sticky);
+        let settings = Settings { ir: self.ir, layout: self.layout };
+        chains::add_base(&mut table, settings, sticky);
         for class in self.classes.keys() {
-            chains::add_class(&mut table, self.ir, *class);
+            chains::add_class(&mut table, settings, *class);
         }
         for onward in &self.firewalls {
             chains::add_firewall(&mut table, onward);

@@ -3,8 +3,10 @@
 //! Invariant: one row here is one fact about one Service; nothing about chains but their
 //! names.
 
+use super::classes::Classes;
 use super::slots::numbers;
 use super::{At, Place};
+use crate::Layout;
 use crate::names::{self, Class, Door, ID_MAJOR, Maps};
 use ipnet::IpNet;
 use nfc_ir::{Family, Service};
@@ -40,13 +42,22 @@ pub(super) struct Sets {
     local_services: Set,
     local_nodeports: Set,
     maps: BTreeMap<MapKind, Set>,
+    /// In the constant-time layout the classes of frontends, and those of what
+    /// [`Sets::add_local`] adds: chains that are led to by these are led to by those, and
+    /// the kernel takes no map that may lead in a circle.
+    classes: Option<[Classes; 2]>,
 }
 
 impl Sets {
-    pub(super) fn new(family: Family, services: usize) -> Self {
+    pub(super) fn new(family: Family, layout: Layout, services: usize) -> Self {
         let types = |types: &[Type]| Fields::Types(types.to_vec());
         let set = |key: &[Type]| Set::new(family, types(key), Value::None);
-        let vmap = |key: &[Type]| Set::new(family, types(key), Value::Verdict);
+        let by_class = layout == Layout::ConstantTime;
+        let verdict = || match layout {
+            Layout::Verdict => Value::Verdict,
+            Layout::ConstantTime => Value::Data(types(&[Type::Class])),
+        };
+        let vmap = |key: &[Type]| Set::new(family, types(key), verdict());
         let at_address = [Type::Address, Type::Protocol, Type::Port];
         let at_node_port = [Type::Protocol, Type::Port];
         let with_source = [Type::Address, Type::Protocol, Type::Port, Type::Address];
@@ -60,6 +71,7 @@ impl Sets {
             local_services: vmap(&at_address),
             local_nodeports: vmap(&at_node_port),
             maps: BTreeMap::new(),
+            classes: by_class.then(Default::default),
         };
         for set in [&mut sets.services, &mut sets.cluster_ips, &mut sets.hairpin] {
             set.elements.reserve(services);
@@ -77,6 +89,12 @@ impl Sets {
         table.add_set(names::SOURCE_RANGES, self.source_ranges);
         table.add_set(names::LOCAL_SERVICES, self.local_services);
         table.add_set(names::LOCAL_NODEPORTS, self.local_nodeports);
+        for (name, classes) in [names::CLASSES, names::LOCAL_CLASSES]
+            .into_iter()
+            .zip(self.classes.into_iter().flatten())
+        {
+            table.add_set(name, classes.into_map(self.family));
+        }
         for (kind, set) in self.maps {
             let name = match kind {
                 MapKind::Endpoints(maps) => maps.endpoints(),
@@ -91,6 +109,7 @@ impl Sets {
     /// What to do at a frontend, with the Service's name for readers and for blame. The
     /// longest names of namespace and Service fit into a comment, one of the port may not.
     pub(super) fn add_frontend(&mut self, at: &At, verdict: &Verdict) {
+        let value = value(self.classes.as_mut().map(|[all, _]| all), verdict);
         let set = match at.place {
             Place::Address(_) => &mut self.services,
             Place::NodePort(_) => &mut self.nodeports,
@@ -101,16 +120,17 @@ impl Sets {
         if name.port.is_empty() || length > COMMENT_MAX {
             comment[3..].fill("");
         }
-        set.elements.push(at.frontend_key().bytes(), &verdict.to_row(), &comment);
+        set.elements.push(at.frontend_key().bytes(), value.bytes(), &comment);
     }
 
     /// Who answers on this node at a frontend under `externalTrafficPolicy: Local`.
     pub(super) fn add_local(&mut self, at: &At, verdict: &Verdict) {
+        let value = value(self.classes.as_mut().map(|[_, local]| local), verdict);
         let set = match at.place {
             Place::Address(_) => &mut self.local_services,
             Place::NodePort(_) => &mut self.local_nodeports,
         };
-        set.elements.push(at.frontend_key().bytes(), &verdict.to_row(), &[]);
+        set.elements.push(at.frontend_key().bytes(), value.bytes(), &[]);
     }
 
     pub(super) fn add_cluster_ip(&mut self, ip: IpAddr) {
@@ -166,6 +186,14 @@ impl Sets {
             let last = place.addr(range.broadcast());
             self.source_ranges.add(&first.then(&last));
         }
+    }
+}
+
+/// What a frontend leads to: the number of its class, or the verdict itself.
+fn value(classes: Option<&mut Classes>, verdict: &Verdict) -> Key {
+    match classes {
+        Some(classes) => Key::new().number(classes.number(verdict)),
+        None => Key::new().raw(&verdict.to_row()),
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Slots {
     pub rounded: bool,
 }
 
-/// Lays `endpoints` out, each as often in a row as its weight says.
+/// Lays `endpoints` out, each as often as its weight says.
 #[must_use]
 pub fn slots(endpoints: &[&Endpoint]) -> Slots {
     let weights: Vec<usize> = endpoints.iter().map(|e| usize::from(e.weight.get())).collect();
@@ -36,7 +36,38 @@ pub fn slots(endpoints: &[&Endpoint]) -> Slots {
     };
     let repeated =
         endpoints.iter().zip(&weights).flat_map(|(e, w)| std::iter::repeat_n(e.address, share(*w)));
-    Slots { endpoints: repeated.collect(), rounded }
+    Slots { endpoints: placed(&repeated.collect::<Vec<_>>()), rounded }
+}
+
+/// Gives everybody a slot of their own: in turn each takes the first free one of its own walk
+/// through all of them. When one goes, its slot is taken by one of those after it that came
+/// by in vain, whose slot is taken likewise, and all others stay where they are: of a
+/// hundred slots about six change, where half of them would if everybody moved up.
+fn placed(everybody: &[SocketAddr]) -> Vec<SocketAddr> {
+    let size = everybody.len();
+    let around = size.next_power_of_two();
+    let mut slots = vec![None; size];
+    let (mut last, mut times) = (None, 0);
+    for address in everybody {
+        times = if last == Some(address) { times + 1 } else { 0 };
+        last = Some(address);
+        // An odd step comes by every place of a circle of this size.
+        let [at, step] = halves(hash(*address, FIRST_WALK + times));
+        let mut at = at & (around - 1);
+        while slots.get(at).is_none_or(Option::is_some) {
+            at = (at + (step | 1)) & (around - 1);
+        }
+        slots[at] = Some(*address);
+    }
+    slots.into_iter().flatten().collect()
+}
+
+/// The seed of an endpoint's first walk; others are for tables and numbers.
+const FIRST_WALK: u64 = 4;
+
+fn halves(hash: u64) -> [usize; 2] {
+    let half = |bits: u64| usize::try_from(bits & u64::from(u32::MAX)).unwrap_or(0);
+    [half(hash), half(hash >> 32)]
 }
 
 /// A number for each endpoint, its own as long as it lives: a client that keeps it finds the
@@ -124,16 +155,20 @@ impl Iterator for Walk {
     }
 }
 
-/// FNV-1a over address and port, stirred once more: fixed for all time, since nodes have to
-/// agree on it.
+/// A hash of address and port, fixed for all time, since nodes have to agree on it.
 fn hash(address: SocketAddr, seed: u64) -> u64 {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
-    };
+    let port = address.port().to_be_bytes();
+    match address.ip() {
+        IpAddr::V4(ip) => fnv(ip.octets().into_iter().chain(port), seed),
+        IpAddr::V6(ip) => fnv(ip.octets().into_iter().chain(port), seed),
+    }
+}
+
+/// FNV-1a, stirred once more.
+pub(super) fn fnv(bytes: impl Iterator<Item = u8>, seed: u64) -> u64 {
     let start = 0xcbf2_9ce4_8422_2325_u64 ^ seed;
     let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    let hash = ip.into_iter().chain(address.port().to_be_bytes()).fold(start, fold);
+    let hash = bytes.fold(start, fold);
     let stirred = (hash ^ hash >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     stirred ^ stirred >> 29
 }
@@ -180,6 +215,31 @@ mod tests {
         assert!(counts.iter().sum::<usize>() <= SLOTS_MAX);
         assert!(counts.iter().all(|c| *c > 0));
         assert!(counts[0] > counts[2] && counts[2] > counts[1]);
+    }
+
+    /// How many of `before`'s slots are somebody else's in `after`.
+    fn moved(before: &[Endpoint], after: &[Endpoint]) -> usize {
+        let of = |endpoints: &[Endpoint]| slots(&endpoints.iter().collect::<Vec<_>>()).endpoints;
+        of(before).iter().zip(&of(after)).filter(|(before, after)| before != after).count()
+    }
+
+    #[test]
+    fn few_slots_change_when_an_endpoint_comes_or_goes() {
+        for (count, limit) in [(5, 3), (30, 5), (100, 7), (1000, 11)] {
+            let all = weighted(&vec![1; count + 20]);
+            let (few, others) = all.split_at(count);
+            let (mut swapped, mut removed) = (0, 0);
+            for (i, other) in others.iter().enumerate() {
+                let mut after = few.to_vec();
+                after.remove(i * count / 20);
+                removed += moved(&after, few);
+                after.push(other.clone());
+                after.sort_by_key(|endpoint| endpoint.address);
+                swapped += moved(few, &after);
+            }
+            // On average over twenty changes; whoever moved up would be half of them.
+            assert!(removed.max(swapped) <= 20 * limit, "{count}: {removed}, {swapped}");
+        }
     }
 
     #[test]

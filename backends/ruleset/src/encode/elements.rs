@@ -3,7 +3,7 @@
 //! Elements are by far the most of what is sent, so each is a copy of a finished one with
 //! its key and value put in.
 //!
-//! Invariant: what [`sizes`] says is what [`write`] writes.
+//! Invariant: what [`size`] says is what [`write()`] writes.
 
 use super::declare::kernel_len;
 use super::order::List;
@@ -14,15 +14,15 @@ use nfc_netlink::attr::{self, Writer, align};
 use std::ops::Range;
 
 /// `NFTA_SET_ELEM_LIST_*`.
-const LIST_SET: u16 = 2;
-const LIST_ELEMENTS: u16 = 3;
+pub(crate) const LIST_SET: u16 = 2;
+pub(crate) const LIST_ELEMENTS: u16 = 3;
 /// `NFTA_LIST_ELEM`.
 const ELEMENT: u16 = 1;
 /// `NFTA_SET_ELEM_*`.
-const KEY: u16 = 1;
-const DATA: u16 = 2;
-const USERDATA: u16 = 6;
-const KEY_END: u16 = 10;
+pub(crate) const KEY: u16 = 1;
+pub(crate) const DATA: u16 = 2;
+pub(crate) const USERDATA: u16 = 6;
+pub(crate) const KEY_END: u16 = 10;
 /// `NFTA_DATA_VALUE`.
 const DATA_VALUE: u16 = 1;
 

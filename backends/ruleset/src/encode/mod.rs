@@ -9,11 +9,11 @@
 //! Invariant: bytes only; the patch alone decides what is in them.
 
 mod blame;
-mod declare;
-mod elements;
+pub(crate) mod declare;
+pub(crate) mod elements;
 mod order;
-mod rule;
-mod userdata;
+pub(crate) mod rule;
+pub(crate) mod userdata;
 
 pub use blame::{Blamed, blame};
 
@@ -25,24 +25,24 @@ use nfc_netlink::message::flags;
 use order::{Order, transactions};
 
 /// `NFNL_SUBSYS_NFTABLES` (`uapi/linux/netfilter/nfnetlink.h`).
-const SUBSYSTEM: u8 = 10;
+pub(crate) const SUBSYSTEM: u8 = 10;
 
 /// Message types, `enum nf_tables_msg_types`.
-mod kinds {
-    pub(super) const NEW_TABLE: u8 = 0;
-    pub(super) const DEL_TABLE: u8 = 2;
-    pub(super) const NEW_CHAIN: u8 = 3;
-    pub(super) const DEL_CHAIN: u8 = 5;
-    pub(super) const NEW_RULE: u8 = 6;
-    pub(super) const DEL_RULE: u8 = 8;
-    pub(super) const NEW_SET: u8 = 9;
-    pub(super) const DEL_SET: u8 = 11;
-    pub(super) const NEW_ELEMENTS: u8 = 12;
-    pub(super) const DEL_ELEMENTS: u8 = 14;
+pub(crate) mod kinds {
+    pub(crate) const NEW_TABLE: u8 = 0;
+    pub(crate) const DEL_TABLE: u8 = 2;
+    pub(crate) const NEW_CHAIN: u8 = 3;
+    pub(crate) const DEL_CHAIN: u8 = 5;
+    pub(crate) const NEW_RULE: u8 = 6;
+    pub(crate) const DEL_RULE: u8 = 8;
+    pub(crate) const NEW_SET: u8 = 9;
+    pub(crate) const DEL_SET: u8 = 11;
+    pub(crate) const NEW_ELEMENTS: u8 = 12;
+    pub(crate) const DEL_ELEMENTS: u8 = 14;
 }
 
 /// The attribute that names the table in every message (`NFTA_TABLE_NAME` and its like).
-const TABLE: u16 = 1;
+pub(crate) const TABLE: u16 = 1;
 
 /// The steps that carry out `patch`: one transaction, two when chains are deleted, none
 /// when nothing changes.
@@ -51,13 +51,21 @@ pub fn encode(patch: &Patch) -> Vec<Step> {
     transactions(patch)
         .iter()
         .filter(|orders| !orders.is_empty())
-        .map(|orders| Step::Nftables(batch(patch, orders)))
+        .enumerate()
+        .map(|(i, orders)| {
+            // The first transaction itself makes the next generation.
+            let generation = patch.generation.filter(|_| i == 0);
+            Step::Nftables(batch(patch, orders, generation))
+        })
         .collect()
 }
 
-fn batch(patch: &Patch, orders: &[Order]) -> Batch {
+fn batch(patch: &Patch, orders: &[Order], generation: Option<u32>) -> Batch {
     let bytes = orders.iter().map(Order::bytes_about).sum();
     let mut batch = BatchWriter::with_capacity(SUBSYSTEM, bytes);
+    if let Some(generation) = generation {
+        batch.expect_generation(generation);
+    }
     for (id, order) in (1..).zip(orders) {
         write(&mut batch, patch, order, id);
     }
@@ -66,7 +74,7 @@ fn batch(patch: &Patch, orders: &[Order]) -> Batch {
 }
 
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
-fn family_number(family: Family) -> u8 {
+pub(crate) fn family_number(family: Family) -> u8 {
     match family {
         Family::Ipv4 => 2,
         Family::Ipv6 => 10,

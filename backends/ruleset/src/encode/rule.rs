@@ -14,20 +14,27 @@ use nfc_ir::{Family, Protocol};
 use nfc_netlink::attr::Writer;
 
 /// `NFTA_RULE_*`.
-pub(super) const CHAIN: u16 = 2;
-const EXPRESSIONS: u16 = 4;
-const USERDATA: u16 = 7;
+pub(crate) const CHAIN: u16 = 2;
+pub(crate) const EXPRESSIONS: u16 = 4;
+pub(crate) const USERDATA: u16 = 7;
 
 /// `NFTA_LIST_ELEM`, `NFTA_EXPR_*`.
-const LIST_ELEM: u16 = 1;
-const EXPR_NAME: u16 = 1;
-const EXPR_DATA: u16 = 2;
+pub(crate) const LIST_ELEM: u16 = 1;
+pub(crate) const EXPR_NAME: u16 = 1;
+pub(crate) const EXPR_DATA: u16 = 2;
 
 /// `NFTA_DATA_*` and `NFTA_VERDICT_*`.
-const DATA_VALUE: u16 = 1;
-const DATA_VERDICT: u16 = 2;
-const VERDICT_CODE: u16 = 1;
-const VERDICT_CHAIN: u16 = 2;
+pub(crate) const DATA_VALUE: u16 = 1;
+pub(crate) const DATA_VERDICT: u16 = 2;
+pub(crate) const VERDICT_CODE: u16 = 1;
+pub(crate) const VERDICT_CHAIN: u16 = 2;
+
+/// `NF_ACCEPT`, `NF_DROP` and `NFT_RETURN`, `NFT_JUMP`, `NFT_GOTO`.
+pub(crate) const ACCEPT: i32 = 1;
+pub(crate) const DROP: i32 = 0;
+pub(crate) const RETURN: i32 = -5;
+pub(crate) const JUMP: i32 = -3;
+pub(crate) const GOTO: i32 = -4;
 
 /// The register that holds a verdict, `NFT_REG_VERDICT`.
 const VERDICT_REGISTER: u32 = 0;
@@ -53,7 +60,7 @@ const STATE_NEW: u32 = 8;
 const RANDOM_FULLY: u32 = 0x10;
 
 /// A rule, to be appended to a chain.
-pub(super) fn write(w: &mut Writer, family: Family, chain: &str, rule: &Rule) {
+pub(crate) fn write(w: &mut Writer, family: Family, chain: &str, rule: &Rule) {
     w.text(CHAIN, chain);
     w.nest(EXPRESSIONS, |w| {
         let mut rule_writer = RuleWriter { w, family, tested: None };
@@ -71,11 +78,11 @@ pub(super) fn write(w: &mut Writer, family: Family, chain: &str, rule: &Rule) {
 /// A verdict inside an element or an immediate.
 pub(super) fn verdict(w: &mut Writer, verdict: &Verdict) {
     let (code, chain) = match verdict {
-        Verdict::Accept => (1, None),
-        Verdict::Drop => (0, None),
-        Verdict::Return => (-5, None),
-        Verdict::Jump(chain) => (-3, Some(chain)),
-        Verdict::Goto(chain) => (-4, Some(chain)),
+        Verdict::Accept => (ACCEPT, None),
+        Verdict::Drop => (DROP, None),
+        Verdict::Return => (RETURN, None),
+        Verdict::Jump(chain) => (JUMP, Some(chain)),
+        Verdict::Goto(chain) => (GOTO, Some(chain)),
     };
     w.nest(DATA_VERDICT, |w| {
         w.be32(VERDICT_CODE, i32::cast_unsigned(code));

@@ -40,15 +40,27 @@ const META_L4PROTO: u32 = 16;
 const META_PRIORITY: u32 = 2;
 
 /// Appends a comment on a rule or an element: record 0, the text with its terminating NUL.
-pub(super) fn comment(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn comment(out: &mut Vec<u8>, text: &str) {
     record(out, 0, |out| {
         out.extend_from_slice(text.as_bytes());
         out.push(0);
     });
 }
 
+/// The comment in the userdata of an element, wherever it stands among other records.
+pub(crate) fn text_of(mut records: &[u8]) -> Option<&str> {
+    while let [kind, len, rest @ ..] = records {
+        let (value, after) = rest.split_at_checked(usize::from(*len))?;
+        if *kind == 0 {
+            return str::from_utf8(value).ok()?.strip_suffix('\0');
+        }
+        records = after;
+    }
+    None
+}
+
 /// How a set is to be listed.
-pub(super) fn set(family: Family, set: &Set) -> Vec<u8> {
+pub(crate) fn set(family: Family, set: &Set) -> Vec<u8> {
     let mut out = Vec::new();
     number(&mut out, set_records::KEY_BYTEORDER, order(&set.key));
     match &set.value {

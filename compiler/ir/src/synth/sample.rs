@@ -184,7 +184,7 @@ impl Maker {
             address: SocketAddr::new(ip, 8080),
             weight: u16::try_from(weight).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN),
             // A pod is on one node, whichever Services it belongs to.
-            local: member.is_multiple_of(2),
+            local: !member.is_multiple_of(2),
             ready,
             serving: ready || self.dice.one_in(2),
             terminating: !ready && self.dice.one_in(2),
@@ -246,6 +246,8 @@ impl Maker {
         } else {
             vec![
                 (self.address(Pool::Pod, 1), outside("cbr0")),
+                // A pod of another node, which may be an endpoint too.
+                (self.address(Pool::Pod, 2), outside("eth0")),
                 (self.address(Pool::Pod, 99), outside("cbr0")),
                 (self.address(Pool::Stranger, 2), outside("eth0")),
                 (self.address(Pool::Stranger, 130), outside("eth0")),

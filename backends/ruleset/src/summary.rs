@@ -1,0 +1,45 @@
+//! What a patch changes, in a few lines for people.
+//!
+//! Invariant: one line for the table or for each set and chain, however many elements.
+
+use crate::diff::{ChainChange, Fate, Patch, SetChange};
+
+impl Patch {
+    /// One line for each thing that changes; none when nothing does.
+    #[must_use]
+    pub fn summary(&self) -> Vec<String> {
+        let whole = match self.fate {
+            Fate::Keep => None,
+            Fate::Create => Some("made"),
+            Fate::Delete | Fate::Clear => Some("deleted"),
+            Fate::Replace => Some("loaded as a whole"),
+        };
+        if let Some(done) = whole {
+            return vec![format!("table {}: {done}", self.table)];
+        }
+        let sets = self.sets.iter().map(|(name, change)| format!("set {name}: {}", of_set(change)));
+        let chains =
+            self.chains.iter().map(|(name, change)| format!("chain {name}: {}", of_chain(change)));
+        sets.chain(chains).collect()
+    }
+}
+
+fn of_set(change: &SetChange) -> String {
+    match change {
+        SetChange::Add(set) => format!("added with {} elements", set.elements.len()),
+        SetChange::Rebuild(set) => format!("made anew with {} elements", set.elements.len()),
+        SetChange::Delete => "deleted".to_owned(),
+        SetChange::Update { gone, come, .. } => {
+            format!("{} elements deleted, {} added", gone.len(), come.len())
+        }
+    }
+}
+
+fn of_chain(change: &ChainChange) -> &'static str {
+    match change {
+        ChainChange::Add(_) => "added",
+        ChainChange::Rebuild(_) => "made anew",
+        ChainChange::Refill(_) => "rules written anew",
+        ChainChange::Delete => "deleted",
+    }
+}
