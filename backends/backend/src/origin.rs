@@ -23,6 +23,20 @@ pub struct Fault {
     pub words: String,
 }
 
+impl fmt::Display for Fault {
+    /// The words that came with it and the system's for the error number, as far as there
+    /// are any.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let system = (self.errno != 0).then(|| std::io::Error::from_raw_os_error(self.errno));
+        match (self.words.as_str(), system) {
+            ("", None) => f.write_str("no reason was given"),
+            ("", Some(system)) => write!(f, "{system}"),
+            (words, None) => f.write_str(words),
+            (words, Some(system)) => write!(f, "{words}: {system}"),
+        }
+    }
+}
+
 /// What a fault is about, in the user's terms.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Origin {
@@ -38,5 +52,22 @@ impl fmt::Display for Origin {
             write!(f, "{service}: ")?;
         }
         f.write_str(&self.object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_always_says_something() {
+        let fault = |errno, words: &str| {
+            let words = words.to_owned();
+            Fault { step: 0, message: None, offset: None, errno, words }.to_string()
+        };
+        assert_eq!(fault(0, "line 3 failed"), "line 3 failed");
+        assert_eq!(fault(2, ""), "No such file or directory (os error 2)");
+        assert_eq!(fault(22, "bad key"), "bad key: Invalid argument (os error 22)");
+        assert_eq!(fault(0, ""), "no reason was given");
     }
 }

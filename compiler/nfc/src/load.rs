@@ -49,7 +49,7 @@ impl fmt::Display for Failure {
         };
         write!(f, "{backend}, {family}: the kernel refused {kind}")?;
         for (fault, origin) in faults.iter().zip(origins) {
-            write!(f, "\n  {origin}: {}", fault.words)?;
+            write!(f, "\n  {origin}: {fault}")?;
         }
         if *done > 0 {
             write!(f, "\n  {done} step(s) before it took effect; run apply again to repair")?;
