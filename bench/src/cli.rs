@@ -3,8 +3,9 @@
 //! Invariant: turns words into a scenario and a folder, and the end of a run into an exit
 //! code; measures nothing.
 
-use crate::run::{self, Done, Order};
+use crate::run::{self, Done, Order, Study};
 use crate::scenario::{Overrides, Scenario, Transport};
+use crate::updates::{UpdateScenario, memory};
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use std::ffi::OsString;
@@ -42,8 +43,9 @@ struct Arguments {
     /// A first look: fewer sizes, rounds and packets.
     #[arg(long)]
     quick: bool,
-    /// A scenario of your own, as in `bench/scenarios`.
-    #[arg(long, value_name = "FILE", conflicts_with = "quick")]
+    /// `default`, `quick`, `update` (every kind of update, memory, packets meanwhile), or a
+    /// file with a scenario of your own, as in `bench/scenarios`.
+    #[arg(long, value_name = "NAME|FILE", conflicts_with = "quick")]
     scenario: Option<PathBuf>,
     /// Folder for the results, from the root of the workspace [default: results/DATE-HOST].
     #[arg(long, value_name = "DIR")]
@@ -54,6 +56,9 @@ struct Arguments {
     /// The command for the record, when a script runs this program elsewhere.
     #[arg(long, value_name = "TEXT", hide = true)]
     command: Option<String>,
+    /// Only loads the first size with this backend here, and prints what memory that took.
+    #[arg(long, value_name = "NAME", hide = true)]
+    load_once: Option<String>,
     /// What Cargo appends; it means nothing here.
     #[arg(long, hide = true)]
     bench: bool,
@@ -80,12 +85,21 @@ fn code(error: &anyhow::Error) -> u8 {
 }
 
 fn carry_out(arguments: Arguments, results: &Path) -> anyhow::Result<()> {
+    if let Some(backend) = &arguments.load_once {
+        let services = arguments.services.as_ref().and_then(|all| all.first().copied());
+        return memory::load_once(&memory::Order {
+            backend: backend.clone(),
+            services: services.unwrap_or(1),
+            endpoints: arguments.endpoints.unwrap_or(1),
+            protocol: arguments.protocol.unwrap_or(Transport::Udp),
+        });
+    }
     let order = Order {
         command: arguments.command.clone().unwrap_or_else(|| command(std::env::args_os().skip(1))),
         instrument: arguments.instrument.clone(),
         out: arguments.out.as_ref().map(|out| results.join("..").join(out)),
         results: results.to_owned(),
-        scenario: scenario(arguments)?,
+        study: study(arguments)?,
     };
     let Done { report, voided } = run::run(&order)?;
     let report = report.canonicalize().unwrap_or(report);
@@ -96,19 +110,32 @@ fn carry_out(arguments: Arguments, results: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn scenario(arguments: Arguments) -> anyhow::Result<Scenario> {
-    let base = match &arguments.scenario {
-        Some(path) => {
-            let text = std::fs::read_to_string(path);
-            let text = text.with_context(|| format!("cannot read {}", path.display()))?;
-            Scenario::from_toml(&text).with_context(|| path.display().to_string())?
-        }
-        None if arguments.quick => Scenario::quick()?,
-        None => Scenario::default_one()?,
-    };
+fn study(arguments: Arguments) -> anyhow::Result<Study> {
     let Arguments { services, endpoints, backends, protocol, rounds, seed, .. } = arguments;
     let overrides = Overrides { services, endpoints, backends, protocol, rounds, seed };
-    Ok(base.with(overrides)?)
+    let name = arguments.scenario.as_deref().and_then(Path::to_str);
+    let base = match (name, &arguments.scenario) {
+        (None | Some("default"), _) if !arguments.quick => Study::Packets(Scenario::default_one()?),
+        (None | Some("quick"), _) => Study::Packets(Scenario::quick()?),
+        (Some("update"), _) => Study::Updates(UpdateScenario::update()?),
+        (_, path) => from_file(path.as_deref().unwrap_or(Path::new("")))?,
+    };
+    Ok(match base {
+        Study::Packets(scenario) => Study::Packets(scenario.with(overrides)?),
+        Study::Updates(scenario) => Study::Updates(scenario.with(overrides)?),
+    })
+}
+
+fn from_file(path: &Path) -> anyhow::Result<Study> {
+    let text = std::fs::read_to_string(path);
+    let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+    let names_a_study = text.parse::<toml::Table>().is_ok_and(|t| t.contains_key("study"));
+    let study = if names_a_study {
+        UpdateScenario::from_toml(&text).map(Study::Updates)
+    } else {
+        Scenario::from_toml(&text).map(Study::Packets)
+    };
+    study.with_context(|| path.display().to_string())
 }
 
 /// The command as it is typed, without what Cargo appends.
@@ -130,7 +157,9 @@ mod tests {
     #[test]
     fn the_arguments_make_a_scenario() {
         let words = ["--quick", "--services", "1,50", "--backends", "nft,none", "--bench"];
-        let scenario = scenario(parse(&words).expect("fine")).expect("fine");
+        let Study::Packets(scenario) = study(parse(&words).expect("fine")).expect("fine") else {
+            panic!("quick sends packets");
+        };
         assert_eq!(scenario.services, [1, 50]);
         assert_eq!(scenario.backends, ["nft", "none"]);
         assert_eq!(scenario.rounds, Scenario::quick().expect("there").rounds);
@@ -142,7 +171,17 @@ mod tests {
             assert!(parse(&words).is_err(), "{words:?}");
         }
         let zero = parse(&["--rounds", "0"]).expect("a number");
-        assert!(scenario(zero).expect_err("no round").to_string().contains("rounds is 0"));
+        assert!(study(zero).expect_err("no round").to_string().contains("rounds is 0"));
+    }
+
+    #[test]
+    fn scenarios_are_found_by_name_and_by_file() {
+        let found = |name: &str| study(parse(&["--scenario", name]).expect("fine"));
+        assert!(matches!(found("update"), Ok(Study::Updates(_))));
+        assert!(matches!(found("default"), Ok(Study::Packets(_))));
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/update.toml");
+        assert_eq!(found(file).expect("a file"), found("update").expect("a name"));
+        assert!(found("no-such-scenario").is_err());
     }
 
     #[test]

@@ -5,10 +5,11 @@
 //! ```
 //!
 //! The pure half decides and computes: what is measured in which order ([`scenario`],
-//! [`plan`], [`load`]), what comes out of it ([`stats`], [`tally`], [`record`]) and how it is
+//! [`plan`], [`load`], [`altered`]), what comes out of it ([`stats`], [`tally`], [`record`]) and how it is
 //! shown ([`report`]). The acting half touches the kernel: [`topology`], [`probe`],
-//! [`update`], [`machine`]. Only [`run`] sees both.
+//! [`update`], [`machine`]. Only [`run`] and [`updates`] see both.
 
+pub mod altered;
 pub mod cli;
 pub mod contender;
 pub mod load;
@@ -27,3 +28,4 @@ pub mod stats;
 pub mod tally;
 pub mod topology;
 pub mod update;
+pub mod updates;

@@ -6,7 +6,7 @@
 
 use crate::load::Load;
 use crate::metric::Metric;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Transport};
 use crate::tally::CellSamples;
 use crate::topology;
 use nfc_ir::{Ir, Outcome, ProxyMode, eval};
@@ -50,7 +50,7 @@ pub enum Void {
 /// A cell that is about to be measured.
 #[derive(Debug)]
 pub struct Bench<'a> {
-    scenario: &'a Scenario,
+    protocol: Transport,
     world: &'a World,
     expected: Expected,
     probe: Probe,
@@ -64,18 +64,18 @@ impl<'a> Bench<'a> {
     ///
     /// [`Void`], as when one of them comes out elsewhere.
     pub fn verified(
-        scenario: &'a Scenario,
+        protocol: Transport,
         world: &'a World,
         (ir, mode): (&Ir, ProxyMode),
         destinations: BTreeSet<SocketAddr>,
     ) -> Result<Self, Void> {
         let meaning = |destination: SocketAddr| {
-            let packet = topology::packet(scenario, world, destination);
+            let packet = topology::packet(protocol, world, destination);
             (destination, eval(ir, mode, &packet))
         };
         let expected: Expected = destinations.into_iter().map(meaning).collect();
         let probe = Probe::new(world, topology::cpu())?.with_patience(PATIENCE);
-        let mut bench = Self { scenario, world, expected, probe };
+        let mut bench = Self { protocol, world, expected, probe };
         let each_once: Vec<SocketAddr> = bench.expected.keys().copied().collect();
         for chunk in each_once.chunks(CHUNK) {
             bench.first_packets(chunk)?;
@@ -83,43 +83,43 @@ impl<'a> Bench<'a> {
         Ok(bench)
     }
 
-    /// Sends `load` and gives the times of all packets that count.
+    /// Sends `load`, that of `scenario`, and gives the times of all packets that count.
     ///
     /// # Errors
     ///
     /// [`Void`], as when one packet comes out at the wrong endpoint.
-    pub fn time(mut self, load: &Load) -> Result<CellSamples, Void> {
+    pub fn time(mut self, scenario: &Scenario, load: &Load) -> Result<CellSamples, Void> {
         let mut all = CellSamples::new();
         for block in &load.blocks {
             let samples = self.first_packets(&block.destinations)?;
-            all.insert(block.metric, self.that_count(&samples));
+            all.insert(block.metric, that_count(scenario, &samples));
         }
-        let count = self.scenario.warm_up.saturating_add(self.scenario.established_packets);
+        let count = scenario.warm_up.saturating_add(scenario.established_packets);
         let samples = self.probe.established(
-            self.scenario.protocol.into(),
+            self.protocol.into(),
             &load.connections,
             usize::try_from(count).unwrap_or(usize::MAX),
         )?;
         check(&self.expected, &load.connections, &samples)?;
-        all.insert(Metric::EstablishedPacketNs, self.that_count(&samples));
+        all.insert(Metric::EstablishedPacketNs, that_count(scenario, &samples));
         Ok(all)
     }
 
     /// One new connection to each of `destinations`, on a node that remembers none.
     fn first_packets(&mut self, destinations: &[SocketAddr]) -> Result<Samples, Void> {
         self.world.forget_flows()?;
-        let protocol = self.scenario.protocol.into();
+        let protocol = self.protocol.into();
         let samples = self.probe.first_packets(protocol, destinations, destinations.len())?;
         check(&self.expected, destinations, &samples)?;
         Ok(samples)
     }
+}
 
-    /// From before a packet was sent until it had been read at the endpoint, without the
-    /// packets that only warm up.
-    fn that_count(&self, samples: &Samples) -> Vec<u64> {
-        let warm_up = usize::try_from(self.scenario.warm_up).unwrap_or(usize::MAX);
-        samples.arrival_ns.iter().skip(warm_up).copied().collect()
-    }
+/// From before a packet was sent until it had been read at the endpoint, without the
+/// packets that only warm up.
+fn that_count(scenario: &Scenario, samples: &Samples) -> Vec<u64> {
+    let warm_up = usize::try_from(scenario.warm_up).unwrap_or(usize::MAX);
+    samples.arrival_ns.iter().skip(warm_up).copied().collect()
 }
 
 /// Whether all packets, which went to `destinations` in turn, landed where they may.

@@ -33,6 +33,10 @@ pub enum Entry {
     Voided(Voided),
     /// A backend that this machine cannot run.
     Absent(Absent),
+    /// A cell that a contender was too slow for.
+    Capped(Capped),
+    /// What packets noticed while updates were made.
+    Disruption(Disruption),
 }
 
 /// A metric of a cell.
@@ -50,7 +54,7 @@ pub struct Figure {
     pub endpoints: u32,
     /// What was measured.
     pub metric: Metric,
-    /// The unit of all values: `ns`, or `instructions`.
+    /// The unit of all values: `ns`, `instructions` or `bytes`.
     pub unit: String,
     /// The round, counted from 0; null: all rounds together.
     pub round: Option<u32>,
@@ -95,6 +99,83 @@ pub struct Absent {
     pub backend: String,
     /// What is missing, and how it is known.
     pub absent: String,
+}
+
+/// A cell that a contender was too slow for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Capped {
+    /// Name of the contender.
+    pub backend: String,
+    /// How many Services there were.
+    pub services: u32,
+    /// How many endpoints each of them had.
+    pub endpoints: u32,
+    /// The round, counted from 0.
+    pub round: u32,
+    /// How many seconds it was given.
+    pub cap_seconds: u32,
+    /// What did not end, or why it was not tried.
+    pub capped: String,
+}
+
+/// What packets noticed while updates were made, in one round.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disruption {
+    /// `native` or `guest`.
+    pub instrument: String,
+    /// Name of the backend, with its layout.
+    pub backend: String,
+    /// How many Services were loaded.
+    pub services: u32,
+    /// How many endpoints each of them had.
+    pub endpoints: u32,
+    /// The round, counted from 0.
+    pub round: u32,
+    /// The run's seed.
+    pub seed: u64,
+    /// What was done: `full_resync` or `endpoint_swapped`.
+    pub operation: String,
+    /// How many updates were made.
+    pub updates: u32,
+    /// A packet was due every so many nanoseconds.
+    pub packet_interval_ns: u64,
+    /// A packet that arrived later after it was due than this is late, in nanoseconds.
+    pub late_ns: u64,
+    /// From when a packet was due until it arrived: all that arrived.
+    pub latency: Summary,
+    /// How many packets were sent.
+    pub sent: u32,
+    /// How many arrived nowhere.
+    pub lost: u32,
+    /// How many arrived where the rules should not have sent them at that time.
+    pub wrong: u32,
+    /// How many arrived late.
+    pub late: u32,
+    /// How many of those that arrived late took so long after they had been sent; the others
+    /// were sent late, because the sender was held up.
+    pub late_on_way: u32,
+    /// The longest that a packet took after it had been sent, in nanoseconds.
+    pub longest_way_ns: u64,
+    /// How many of those that arrived late were due while no update was being carried out.
+    pub late_between: u32,
+    /// Each update, from when it was begun until it was known to be done, in nanoseconds from
+    /// the first packet.
+    pub spans: Vec<(u64, u64)>,
+    /// The latencies in order of time.
+    pub slots: Vec<Slot>,
+}
+
+/// What packets noticed in a short time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// When the first packet of the slot was due, in nanoseconds from the first of all.
+    pub at_ns: u64,
+    /// The median latency, 0 when nothing arrived.
+    pub p50: u64,
+    /// The largest latency.
+    pub max: u64,
+    /// How many were lost or came to a wrong place.
+    pub astray: u32,
 }
 
 /// What the figures depend on besides the program: the machine, the tools and the command.
@@ -304,6 +385,22 @@ impl Record {
     pub fn voided(&self) -> impl Iterator<Item = &Voided> {
         self.entries.iter().filter_map(|entry| match entry {
             Entry::Voided(voided) => Some(voided),
+            _ => None,
+        })
+    }
+
+    /// All cells that a contender was too slow for.
+    pub fn capped(&self) -> impl Iterator<Item = &Capped> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Capped(capped) => Some(capped),
+            _ => None,
+        })
+    }
+
+    /// What packets noticed of updates.
+    pub fn disruptions(&self) -> impl Iterator<Item = &Disruption> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Disruption(disruption) => Some(disruption),
             _ => None,
         })
     }

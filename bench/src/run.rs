@@ -4,17 +4,19 @@
 //! record, report) and the acting half (topology, probe, update, machine). It decides what
 //! comes after what, and nothing else.
 
+use crate::altered::Alterer;
 use crate::contender::Contender;
-use crate::load::{self, Load};
-use crate::metric::Metric;
+use crate::load::Load;
+use crate::metric::{Metric, Operation};
 use crate::plan::{self, Cell};
 use crate::probe::Bench;
 use crate::progress::Progress;
-use crate::record::{Absent, Entry, Journal, Machine, Voided};
+use crate::record::{Absent, Entry, Journal, Machine, RecordError, Voided};
 use crate::report::services;
 use crate::scenario::Scenario;
 use crate::tally::{CellSamples, Tally};
-use crate::update::{Kind, Loaded};
+use crate::update::Loaded;
+use crate::updates::{self, UpdateScenario};
 use crate::{machine, redraw, topology};
 use anyhow::{Context as _, bail};
 use nfc_kernel::{Feature, Kernel, monotonic_ns};
@@ -36,7 +38,7 @@ pub struct Order {
     /// The folder of all results.
     pub results: PathBuf,
     /// What to measure.
-    pub scenario: Scenario,
+    pub study: Study,
 }
 
 /// Rest between two cells, and for each Service in addition: the kernel takes the last world
@@ -53,6 +55,125 @@ pub struct Done {
     pub voided: usize,
 }
 
+/// What is to be measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Study {
+    /// Packets, loading, and one endpoint added.
+    Packets(Scenario),
+    /// Updates of every kind.
+    Updates(UpdateScenario),
+}
+
+impl Study {
+    fn seed(&self) -> u64 {
+        match self {
+            Self::Packets(scenario) => scenario.seed,
+            Self::Updates(scenario) => scenario.seed,
+        }
+    }
+
+    fn endpoints(&self) -> u32 {
+        match self {
+            Self::Packets(scenario) => scenario.endpoints,
+            Self::Updates(scenario) => scenario.endpoints,
+        }
+    }
+
+    fn backends(&self) -> &[String] {
+        match self {
+            Self::Packets(scenario) => &scenario.backends,
+            Self::Updates(scenario) => &scenario.backends,
+        }
+    }
+
+    fn to_toml(&self) -> String {
+        match self {
+            Self::Packets(scenario) => scenario.to_toml(),
+            Self::Updates(scenario) => scenario.to_toml(),
+        }
+    }
+}
+
+/// A run under way: where figures go, and what people are told meanwhile.
+pub struct Session<'a> {
+    order: &'a Order,
+    journal: Journal,
+    tally: Tally,
+    progress: Progress,
+    voided: usize,
+}
+
+impl Session<'_> {
+    /// Says which cells there will be.
+    pub fn plan(&mut self, plan: &[Cell]) {
+        self.progress = Progress::new(plan);
+    }
+
+    /// Says that `cell` is measured now.
+    pub fn begin(&mut self, cell: &Cell) {
+        self.progress.begin(cell);
+    }
+
+    /// Says that `cell` is not measured.
+    pub fn pass(&mut self, cell: &Cell) {
+        self.progress.end(cell);
+    }
+
+    /// Says that `cell` is done, and rests.
+    pub fn end(&mut self, cell: &Cell) {
+        self.progress.end(cell);
+        self.rest(cell.services);
+    }
+
+    /// Leaves the kernel time to take the last world, with so many Services, apart.
+    pub fn rest(&self, services: u32) {
+        std::thread::sleep(REST + REST_FOR_EACH_SERVICE * services);
+    }
+
+    /// Says something that stays.
+    pub fn say(&self, text: &str) {
+        self.progress.say(text);
+    }
+
+    /// Name of the instrument.
+    #[must_use]
+    pub fn instrument(&self) -> &str {
+        &self.order.instrument
+    }
+
+    /// Records what `cell` gave.
+    ///
+    /// # Errors
+    ///
+    /// When the record cannot be written.
+    pub fn keep(&mut self, cell: &Cell, samples: CellSamples) -> Result<(), RecordError> {
+        let entries = self.tally.add(cell, samples);
+        self.journal.append(entries)
+    }
+
+    /// Records `entries`.
+    ///
+    /// # Errors
+    ///
+    /// When the record cannot be written.
+    pub fn append(&mut self, entries: Vec<Entry>) -> Result<(), RecordError> {
+        self.journal.append(entries)
+    }
+
+    /// Records that the figures of `cell` must not be used.
+    ///
+    /// # Errors
+    ///
+    /// When the record cannot be written.
+    pub fn void(&mut self, cell: &Cell, error: &anyhow::Error) -> Result<(), RecordError> {
+        self.voided += 1;
+        let Cell { backend, services: size, .. } = cell;
+        self.say(&format!("void: {backend} with {}: {error:#}", services(*size)));
+        let entry = void(self.order, cell, format!("{error:#}"));
+        self.append(vec![entry])
+    }
+}
+
 /// Measures, records and draws.
 ///
 /// # Errors
@@ -61,42 +182,49 @@ pub struct Done {
 /// cannot be written. A backend that this machine cannot run, and a cell that goes wrong,
 /// are recorded instead.
 pub fn run(order: &Order) -> anyhow::Result<Done> {
-    let Order { scenario, .. } = order;
+    let Order { study, .. } = order;
     Feature::Namespaces.probe().context("the bench needs root: sudo cargo bench --bench scale")?;
-    let Contenders { present, absent } = contenders(scenario)?;
-    let machine = machine::read(order.command.clone(), scenario.seed);
+    let Contenders { present, absent } = contenders(study.backends())?;
+    let machine = machine::read(order.command.clone(), study.seed());
     let folder = folder(order, &machine);
-    let mut journal = Journal::create(&folder, &machine, &scenario.to_toml())?;
-    let names: Vec<String> = present.iter().map(Contender::name).collect();
-    let plan = plan::cells(scenario, &names);
-    let mut progress = Progress::new(&plan);
+    let mut session = Session {
+        order,
+        journal: Journal::create(&folder, &machine, &study.to_toml())?,
+        tally: Tally::new(&order.instrument, study.endpoints(), study.seed()),
+        progress: Progress::new(&[]),
+        voided: 0,
+    };
     for missing in &absent {
-        progress.say(&format!("{} is not measured: {}", missing.backend, missing.absent));
+        session.say(&format!("{} is not measured: {}", missing.backend, missing.absent));
     }
-    journal.append(absent.into_iter().map(Entry::Absent).collect())?;
-    let mut tally = Tally::new(&order.instrument, scenario.endpoints, scenario.seed);
-    let mut voided = 0;
-    for cell in &plan {
-        progress.begin(cell);
-        let entries = match measure(scenario, cell, &present) {
-            Ok(samples) => tally.add(cell, samples),
-            Err(error) => {
-                voided += 1;
-                progress.say(&format!(
-                    "void: {} with {}: {error:#}",
-                    cell.backend,
-                    services(cell.services)
-                ));
-                vec![void(order, cell, format!("{error:#}"))]
-            }
-        };
-        journal.append(entries)?;
-        progress.end(cell);
-        std::thread::sleep(REST + REST_FOR_EACH_SERVICE * cell.services);
+    session.append(absent.into_iter().map(Entry::Absent).collect())?;
+    match study {
+        Study::Packets(scenario) => packets(scenario, &present, &mut session)?,
+        Study::Updates(scenario) => updates::run(scenario, &present, &mut session)?,
     }
+    let Session { journal, progress, voided, .. } = session;
     progress.finish();
     journal.finish()?;
     Ok(Done { report: redraw::redraw(&folder)?, voided })
+}
+
+fn packets(
+    scenario: &Scenario,
+    contenders: &[Contender],
+    session: &mut Session<'_>,
+) -> anyhow::Result<()> {
+    let names: Vec<String> = contenders.iter().map(Contender::name).collect();
+    let plan = plan::cells(scenario, &names);
+    session.plan(&plan);
+    for cell in &plan {
+        session.begin(cell);
+        match measure(scenario, cell, contenders) {
+            Ok(samples) => session.keep(cell, samples)?,
+            Err(error) => session.void(cell, &error)?,
+        }
+        session.end(cell);
+    }
+    Ok(())
 }
 
 /// The folder for the results: the one that was asked for, or one named by date and host.
@@ -114,9 +242,9 @@ struct Contenders {
     absent: Vec<Absent>,
 }
 
-fn contenders(scenario: &Scenario) -> anyhow::Result<Contenders> {
+fn contenders(names: &[String]) -> anyhow::Result<Contenders> {
     let (mut present, mut absent) = (Vec::new(), Vec::new());
-    for name in &scenario.backends {
+    for name in names {
         let Some(contender) = Contender::find(name) else {
             bail!("there is no backend named {name:?}");
         };
@@ -135,9 +263,9 @@ fn void(order: &Order, cell: &Cell, voided: String) -> Entry {
         instrument: order.instrument.clone(),
         backend: cell.backend.clone(),
         services: cell.services,
-        endpoints: order.scenario.endpoints,
+        endpoints: order.study.endpoints(),
         round: cell.round,
-        seed: order.scenario.seed,
+        seed: order.study.seed(),
         voided,
     })
 }
@@ -152,7 +280,8 @@ fn measure(
     let contender = contenders.iter().find(|c| c.name() == cell.backend);
     let contender = contender.with_context(|| format!("{} is not there", cell.backend))?;
     let world = topology::world()?;
-    let ir = topology::services(scenario, cell.services, &world);
+    let size = (cell.services, scenario.endpoints);
+    let ir = topology::services(scenario.protocol, size, &world);
     let ir = ir.map_err(|flaws| anyhow::anyhow!("the made-up Services are flawed: {flaws:?}"))?;
     let load = Load::new(scenario, cell);
     let has_rules = cell.backend != plan::BASELINE;
@@ -161,19 +290,21 @@ fn measure(
     let (mut loaded, parts) = cold.context("loading the rules")?;
     let mut samples = CellSamples::new();
     if has_rules {
-        keep(&mut samples, parts.by_metric(Kind::ColdLoad));
+        keep(&mut samples, parts.by_metric(Operation::ColdLoad));
     }
-    let bench = Bench::verified(scenario, &world, (&ir, contender.mode()), load.destinations())?;
-    samples.extend(bench.time(&load)?);
+    let meaning = (&ir, contender.mode());
+    let bench = Bench::verified(scenario.protocol, &world, meaning, load.destinations())?;
+    samples.extend(bench.time(scenario, &load)?);
     if has_rules {
         let changed = add_endpoints(scenario, cell, &world, &mut loaded, &mut samples)?;
-        Bench::verified(scenario, &world, (loaded.ir(), contender.mode()), changed)?;
+        let meaning = (loaded.ir(), contender.mode());
+        Bench::verified(scenario.protocol, &world, meaning, changed)?;
     }
     Ok(samples)
 }
 
-/// Adds endpoints one by one, to Services in an order that follows from the seed; gives the
-/// addresses of these Services.
+/// Adds endpoints one by one, to Services that follow from the seed; gives the addresses of
+/// these Services.
 ///
 /// The first one does not count when there is another Service: it makes what is needed for
 /// Services with one endpoint more than all others have, which in a real cluster is there.
@@ -184,22 +315,24 @@ fn add_endpoints(
     loaded: &mut Loaded<'_>,
     samples: &mut CellSamples,
 ) -> anyhow::Result<BTreeSet<SocketAddr>> {
-    let mut order: Vec<u32> = (0..cell.services).collect();
-    plan::dice(scenario.seed, u64::from(cell.round) << 32 | 1).shuffle(&mut order);
-    let untimed = usize::from(order.len() > 1);
-    let fresh = cell.services * scenario.endpoints..;
-    let timed = usize::try_from(scenario.updates)?;
+    let dice = plan::dice(scenario.seed, u64::from(cell.round) << 32 | 1);
+    let protocol = scenario.protocol.into();
+    let mut alterer = Alterer::new(dice, protocol, cell.services, scenario.endpoints);
+    let untimed = u32::from(cell.services > 1);
+    let operation = Operation::EndpointAdded;
     let mut changed = BTreeSet::new();
-    let targets = order.iter().cycle().take(untimed + timed).zip(fresh);
-    for (n, (service, endpoint)) in targets.enumerate() {
-        let added = || loaded.add_endpoint(*service, endpoint, &mut Kernel::new());
+    for n in 0..untimed + scenario.updates {
+        let altered = alterer.after(operation, loaded.ir());
+        let altered = altered.map_err(|flaws| anyhow::anyhow!("flawed: {flaws:?}"))?;
+        changed.extend(altered.service.clone());
+        let added = || loaded.perform(operation, altered, &mut Kernel::new());
         let parts = world.node().run(added)?.context("adding an endpoint")?;
         if n >= untimed {
-            keep(samples, parts.by_metric(Kind::EndpointAdded));
+            keep(samples, parts.map(|p| p.by_metric(operation)).unwrap_or_default());
         }
-        changed.insert(load::service(*service));
     }
-    Ok(changed)
+    let changed = loaded.ir().services().iter().filter(|s| changed.contains(&s.name));
+    Ok(changed.map(|s| SocketAddr::new(s.cluster_ip, s.port.get())).collect())
 }
 
 fn keep(samples: &mut CellSamples, values: Vec<(Metric, u64)>) {

@@ -180,14 +180,19 @@ impl Scenario {
     }
 }
 
-fn in_range(field: &'static str, value: u32, low: u32, high: u32) -> Result<(), ScenarioError> {
+pub(crate) fn in_range(
+    field: &'static str,
+    value: u32,
+    low: u32,
+    high: u32,
+) -> Result<(), ScenarioError> {
     if (low..=high).contains(&value) {
         return Ok(());
     }
     Err(ScenarioError::Range { field, value, low, high })
 }
 
-fn distinct<T: Ord>(field: &'static str, items: &[T]) -> Result<(), ScenarioError> {
+pub(crate) fn distinct<T: Ord>(field: &'static str, items: &[T]) -> Result<(), ScenarioError> {
     let different: BTreeSet<&T> = items.iter().collect();
     if items.is_empty() || different.len() < items.len() {
         return Err(ScenarioError::List(field));

@@ -187,7 +187,7 @@ pub enum Growth {
         /// At how many sizes the growth was large enough to be fitted.
         fitted: usize,
     },
-    /// It grows, but at too few sizes to tell how.
+    /// It grows, but at too few sizes or too unsteadily to tell how.
     Unclear {
         /// The largest cost over the lowest.
         factor: f64,
@@ -212,18 +212,39 @@ pub const FIT_FACTOR: f64 = 1.05;
 /// difference is noise. `None` without two sizes of positive cost.
 #[must_use]
 pub fn growth(points: &[(f64, f64)]) -> Option<Growth> {
-    let positive = || points.iter().filter(|(_, y)| *y > 0.0);
-    let (x0, y0) = *positive().min_by(|a, b| a.1.total_cmp(&b.1).then(a.0.total_cmp(&b.0)))?;
-    positive().find(|(x, _)| *x != x0)?;
-    let larger: Vec<_> = positive().filter(|(x, _)| *x > x0).collect();
-    let factor = larger.iter().map(|(_, y)| y / y0).fold(1.0, f64::max);
+    let (x0, y0) = lowest(points)?;
+    points.iter().find(|(x, y)| *y > 0.0 && *x != x0)?;
+    let larger = points.iter().filter(|(x, y)| *y > 0.0 && *x > x0);
+    let factor = larger.map(|(_, y)| y / y0).fold(1.0, f64::max);
     if factor <= FLAT_FACTOR {
         return Some(Growth::Flat { factor });
     }
-    let grown = larger.iter().filter(|(_, y)| *y > FIT_FACTOR * y0);
-    let logs: Vec<(f64, f64)> = grown.map(|(x, y)| ((x - x0).ln(), (y - y0).ln())).collect();
+    let logs = grown(points, (x0, y0));
     let power = |line: Line| Growth::Power { exponent: line.slope, factor, fitted: logs.len() };
-    Some(line_fit(&logs).map_or(Growth::Unclear { factor }, power))
+    let line = line_fit(&logs).filter(|line| line.slope > 0.0);
+    Some(line.map_or(Growth::Unclear { factor }, power))
+}
+
+/// The cost at `size` by the law of [`growth`] through `points`, and its exponent; `None`
+/// when they do not grow as a power of the size.
+#[must_use]
+pub fn extrapolate(points: &[(f64, f64)], size: f64) -> Option<(f64, f64)> {
+    let (x0, y0) = lowest(points)?;
+    let line = line_fit(&grown(points, (x0, y0))).filter(|line| line.slope > 0.0)?;
+    let more = (line.intercept + line.slope * (size - x0).ln()).exp();
+    (size > x0).then_some((y0 + more, line.slope))
+}
+
+/// The point of the lowest positive cost, the smallest of several.
+fn lowest(points: &[(f64, f64)]) -> Option<(f64, f64)> {
+    let positive = points.iter().filter(|(_, y)| *y > 0.0);
+    positive.min_by(|a, b| a.1.total_cmp(&b.1).then(a.0.total_cmp(&b.0))).copied()
+}
+
+/// What the points that have grown above the lowest are above it, as logarithms.
+fn grown(points: &[(f64, f64)], (x0, y0): (f64, f64)) -> Vec<(f64, f64)> {
+    let grown = points.iter().filter(|(x, y)| *x > x0 && *y > FIT_FACTOR * y0);
+    grown.map(|(x, y)| ((x - x0).ln(), (y - y0).ln())).collect()
 }
 
 #[cfg(test)]

@@ -61,7 +61,11 @@ impl Tally {
 
     fn figure(&self, cell: &Cell, metric: Metric, round: Option<u32>, summary: Summary) -> Figure {
         let (backend, layout) = cell.backend.split_once(':').unwrap_or((&cell.backend, "default"));
-        let unit = if self.instrument == "guest" { "instructions" } else { "ns" };
+        let unit = match self.instrument.as_str() {
+            _ if metric.is_memory() => "bytes",
+            "guest" => "instructions",
+            _ => "ns",
+        };
         Figure {
             instrument: self.instrument.clone(),
             backend: backend.to_owned(),

@@ -5,7 +5,7 @@
 
 use crate::contender::Contender;
 use crate::plan::BASELINE;
-use crate::scenario::Scenario;
+use crate::scenario::Transport;
 use nfc_ir::{Family, Flaw, Ingress, Ir, Node, Packet, ProxyMode, synth};
 use nfc_kernel::{Feature, Missing, pin_to_cpu};
 use nfc_lab::{LabError, Place, World};
@@ -20,7 +20,7 @@ pub fn need(contender: &Contender) -> Result<(), Missing> {
     if contender.name() == BASELINE {
         return Ok(());
     }
-    if let Contender::KubeProxy(_) = contender {
+    if contender.needs_nft() {
         Feature::NftTool.probe()?;
     }
     match contender.mode() {
@@ -40,22 +40,25 @@ pub fn world() -> Result<World, LabError> {
     World::new()
 }
 
-/// `services` Services of `scenario`, for the node of `world`.
+/// `services` Services with `endpoints` endpoints each, for the node of `world`.
 ///
 /// # Errors
 ///
 /// The flaws of Services that are too many for their address blocks.
-pub fn services(scenario: &Scenario, services: u32, world: &World) -> Result<Ir, Vec<Flaw>> {
+pub fn services(
+    protocol: Transport,
+    (services, endpoints): (u32, u32),
+    world: &World,
+) -> Result<Ir, Vec<Flaw>> {
     let node = Node { addresses: world.node_addresses(Family::Ipv4), ..Node::default() };
-    let protocol = scenario.protocol.into();
-    synth::cluster_ips(Family::Ipv4, protocol, services, scenario.endpoints, node)
+    synth::cluster_ips(Family::Ipv4, protocol.into(), services, endpoints, node)
 }
 
 /// A first packet to `destination`, as it enters the node of `world`: the client's.
 #[must_use]
-pub fn packet(scenario: &Scenario, world: &World, destination: SocketAddr) -> Packet {
+pub fn packet(protocol: Transport, world: &World, destination: SocketAddr) -> Packet {
     Packet {
-        protocol: scenario.protocol.into(),
+        protocol: protocol.into(),
         source: SocketAddr::new(world.address(Place::Client, Family::Ipv4), 1024),
         destination,
         ingress: Ingress::Interface(world.settings().uplink.clone()),

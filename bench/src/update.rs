@@ -1,44 +1,22 @@
-//! How long updates take: lower, diff, encode and kernel, each on its own.
+//! How long updates take: read, lower, diff, encode and kernel, each on its own.
 //!
 //! Invariant: what is timed is what `nfc` does to update a node, by the same road: the
-//! difference of two programs, encoded, carried out.
+//! difference of two programs, or of a program and what was read, encoded, carried out.
 
-use crate::contender::Contender;
-use crate::metric::Metric;
-use crate::peers::{self, PeerError};
-use nfc_backend::{AnyBackend, AnyPatch, AnyProgram, Apply, Fault, Refusal, Unsupported};
-use nfc_ir::{Endpoint, Family, Flaw, Ir, synth};
+use crate::altered::Altered;
+use crate::contender::{self, Contender, Kind};
+use crate::metric::{Metric, Operation, Part};
+use crate::peers::{self, Change, PeerError, Shape};
+use nfc_backend::{
+    Answer, AnyBackend, AnyPatch, AnyProgram, Apply, Fault, Refusal, Step, Unsupported,
+};
+use nfc_ir::{Ir, ServiceName};
 use std::time::Duration;
 
-/// What the parts of one update took, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parts {
-    /// What happens before the kernel is asked for anything; `None` for a peer, whose own
-    /// cost is not known.
-    pub ours: Option<Ours>,
-    /// Carrying the steps out.
-    pub kernel: u64,
-}
-
-/// The parts of an update that are ours, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ours {
-    /// Making the program.
-    pub lower: u64,
-    /// Comparing it with the one before.
-    pub diff: u64,
-    /// Making the steps.
-    pub encode: u64,
-}
-
-/// The metrics of one kind of update: the whole and its parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Everything, into a kernel that has nothing of it.
-    ColdLoad,
-    /// One endpoint more.
-    EndpointAdded,
-}
+/// What the parts of one update took, in nanoseconds. A part that a contender does not have,
+/// or whose cost is not known, is not there.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Parts(Vec<(Part, u64)>);
 
 /// Why an update could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -57,12 +35,6 @@ pub enum UpdateError {
     /// A peer's script could not be made.
     #[error(transparent)]
     Peer(#[from] PeerError),
-    /// There is no Service at this place.
-    #[error("there is no Service number {0}")]
-    NoSuchService(u32),
-    /// The Services are not valid.
-    #[error("the made-up Services are flawed: {0:?}")]
-    Flawed(Vec<Flaw>),
 }
 
 /// A contender, its rules in the kernel, and the Services they were made from.
@@ -74,29 +46,49 @@ pub struct Loaded<'a> {
 }
 
 impl Parts {
-    /// The values with the metric that each belongs to.
+    /// The values with the metric that each belongs to, the whole first.
     #[must_use]
-    pub fn by_metric(self, kind: Kind) -> Vec<(Metric, u64)> {
-        let Self { ours, kernel } = self;
-        let metrics = match kind {
-            Kind::ColdLoad => [
-                Metric::ColdLoadNs,
-                Metric::ColdLoadKernelNs,
-                Metric::ColdLoadLowerNs,
-                Metric::ColdLoadDiffNs,
-                Metric::ColdLoadEncodeNs,
-            ],
-            Kind::EndpointAdded => [
-                Metric::EndpointAddedNs,
-                Metric::EndpointAddedKernelNs,
-                Metric::EndpointAddedLowerNs,
-                Metric::EndpointAddedDiffNs,
-                Metric::EndpointAddedEncodeNs,
-            ],
-        };
-        let parts = ours.map_or(Vec::new(), |o| vec![o.lower, o.diff, o.encode]);
-        let whole = kernel + parts.iter().sum::<u64>();
-        metrics.into_iter().zip([vec![whole, kernel], parts].concat()).collect()
+    pub fn by_metric(&self, operation: Operation) -> Vec<(Metric, u64)> {
+        let whole = (Part::Whole, self.whole());
+        let metric = |(part, value)| (Metric::Update(operation, part), value);
+        [whole].into_iter().chain(self.0.iter().copied()).map(metric).collect()
+    }
+
+    /// All parts together, in nanoseconds.
+    #[must_use]
+    pub fn whole(&self) -> u64 {
+        self.0.iter().map(|(_, value)| value).sum()
+    }
+
+    /// The time of one part, 0 when there is none.
+    #[must_use]
+    pub fn of(&self, part: Part) -> u64 {
+        self.0.iter().filter(|(p, _)| *p == part).map(|(_, value)| value).sum()
+    }
+}
+
+/// Reads a clock again and again, and notes what passed in between.
+struct Stopwatch {
+    clock: fn() -> u64,
+    last: u64,
+    parts: Vec<(Part, u64)>,
+}
+
+impl Stopwatch {
+    fn start(clock: fn() -> u64) -> Self {
+        Self { clock, last: clock(), parts: Vec::new() }
+    }
+
+    /// Notes what has passed since the last look as the time of `part`.
+    fn lap(&mut self, part: Part) {
+        let now = (self.clock)();
+        self.parts.push((part, now - self.last));
+        self.last = now;
+    }
+
+    /// What has passed since the last look is nobody's time.
+    fn skip(&mut self) {
+        self.last = (self.clock)();
     }
 }
 
@@ -113,17 +105,23 @@ impl<'a> Loaded<'a> {
         ir: Ir,
         kernel: &mut dyn Apply,
     ) -> Result<(Self, Parts), UpdateError> {
-        let program = match contender {
-            Contender::Backend(backend) => Some(backend.empty(ir.family())),
-            Contender::KubeProxy(_) => None,
-        };
-        let mut loaded = Self { contender, clock, ir, program };
-        let parts = match contender {
-            Contender::Backend(backend) => {
-                let ir = loaded.ir.clone();
-                loaded.update(backend.as_ref(), &ir, kernel)?
+        // The Services are not copied: how much memory a load takes is measured here too.
+        let nothing = Ir::empty(ir.family());
+        let mut loaded = Self { contender, clock, ir: nothing, program: None };
+        let parts = match &contender.kind {
+            Kind::Backend(backend) => {
+                let parts = loaded.update(backend.as_ref(), &ir, kernel)?;
+                loaded.ir = ir;
+                parts
             }
-            Contender::KubeProxy(shape) => run_script(peers::table(*shape, &loaded.ir)?, kernel)?,
+            Kind::Text(backend) => {
+                loaded.ir = ir;
+                loaded.load_text(backend.as_ref(), kernel)?
+            }
+            Kind::KubeProxy(shape) => {
+                loaded.ir = ir;
+                run_script(peers::table(*shape, &loaded.ir)?, kernel)?
+            }
         };
         Ok((loaded, parts))
     }
@@ -134,40 +132,60 @@ impl<'a> Loaded<'a> {
         &self.ir
     }
 
-    /// Gives the Service at place `service` one endpoint more, number `endpoint` of all
-    /// made-up ones.
+    /// Carries out `operation`, after which the Services are `altered`; `None` when the
+    /// contender has no such operation.
     ///
     /// # Errors
     ///
     /// [`UpdateError`].
-    pub fn add_endpoint(
+    pub fn perform(
         &mut self,
-        service: u32,
-        endpoint: u32,
+        operation: Operation,
+        altered: Altered,
         kernel: &mut dyn Apply,
-    ) -> Result<Parts, UpdateError> {
-        let mut services = self.ir.services().to_vec();
-        let place = usize::try_from(service).unwrap_or(usize::MAX);
-        let Some(chosen) = services.get_mut(place) else {
-            return Err(UpdateError::NoSuchService(service));
-        };
-        chosen.endpoints.push(Endpoint::ready(synth::endpoint(Family::Ipv4, endpoint)));
-        let name = chosen.name.clone();
-        let new = Ir::new(Family::Ipv4, self.ir.node().clone(), services);
-        let new = new.map_err(UpdateError::Flawed)?;
-        let parts = match self.contender {
-            Contender::Backend(backend) => self.update(backend.as_ref(), &new, kernel)?,
-            Contender::KubeProxy(shape) => {
-                let change = peers::endpoint_added(*shape, &self.ir, &new, &name)?;
+    ) -> Result<Option<Parts>, UpdateError> {
+        let contender = self.contender;
+        let parts = match (&contender.kind, operation) {
+            (Kind::Backend(backend), Operation::FullResync) => {
+                self.replace(backend.as_ref(), false, kernel)?
+            }
+            (Kind::Backend(backend), Operation::ReadBack) => {
+                self.replace(backend.as_ref(), true, kernel)?
+            }
+            (Kind::Backend(backend), _) => self.update(backend.as_ref(), &altered.ir, kernel)?,
+            (Kind::Text(backend), Operation::FullResync) => {
+                self.load_text(backend.as_ref(), kernel)?
+            }
+            (Kind::KubeProxy(shape), Operation::FullResync) => {
+                run_script(peers::table(*shape, &self.ir)?, kernel)?
+            }
+            (Kind::KubeProxy(shape), _) => {
+                let Some(service) = &altered.service else { return Ok(None) };
+                let change = self.scripts(*shape, operation, &altered.ir, service)?;
                 let parts = run_script(change.transaction, kernel)?;
                 if !change.clean_up.is_empty() {
                     run_script(change.clean_up, kernel)?;
                 }
                 parts
             }
+            (Kind::Text(_), _) => return Ok(None),
         };
-        self.ir = new;
-        Ok(parts)
+        self.ir = altered.ir;
+        Ok(Some(parts))
+    }
+
+    /// The steps of an update to `altered`, not carried out, as if they were; `None` for whom
+    /// there are none.
+    ///
+    /// # Errors
+    ///
+    /// [`UpdateError`].
+    pub fn prepare(&mut self, altered: Altered) -> Result<Option<Vec<Step>>, UpdateError> {
+        let Kind::Backend(backend) = &self.contender.kind else { return Ok(None) };
+        let mut recorder = nfc_backend::Recorder::default();
+        self.update(backend.as_ref(), &altered.ir, &mut recorder)?;
+        self.ir = altered.ir;
+        Ok(Some(recorder.steps))
     }
 
     fn update(
@@ -176,38 +194,112 @@ impl<'a> Loaded<'a> {
         ir: &Ir,
         kernel: &mut dyn Apply,
     ) -> Result<Parts, UpdateError> {
-        let clock = self.clock;
         let old = self.program.take().unwrap_or_else(|| backend.empty(ir.family()));
-        let begun = clock();
-        let lowered = backend.lower(ir);
-        let lowered_at = clock();
-        if let Some(gap) = lowered.unsupported.into_iter().next() {
-            return Err(UpdateError::Unsupported(gap));
-        }
-        let to_diff = clock();
-        let patch = backend.diff(&old, &lowered.program);
-        let diffed_at = clock();
-        let steps = backend.encode(&patch);
-        let encoded_at = clock();
-        let receipt = kernel.apply(&steps).map_err(|refusal| UpdateError::Refused {
-            culprit: culprit(backend, &patch, &refusal),
-            refusal,
-        })?;
-        self.program = Some(lowered.program);
-        let ours = Ours {
-            lower: lowered_at - begun,
-            diff: diffed_at - to_diff,
-            encode: encoded_at - diffed_at,
-        };
-        Ok(Parts { ours: Some(ours), kernel: nanoseconds(receipt.elapsed()) })
+        let mut watch = Stopwatch::start(self.clock);
+        let program = lowered(backend, ir, &mut watch)?;
+        let patch = backend.diff(&old, &program);
+        watch.lap(Part::Diff);
+        let parts = carry_out(backend, &patch, watch, kernel)?;
+        self.program = Some(program);
+        Ok(parts)
     }
+
+    /// Goes to what the Services mean from what is read from the kernel, or without looking.
+    fn replace(
+        &mut self,
+        backend: &dyn AnyBackend,
+        look: bool,
+        kernel: &mut dyn Apply,
+    ) -> Result<Parts, UpdateError> {
+        let questions = backend.questions(self.ir.family());
+        let mut watch = Stopwatch::start(self.clock);
+        let answers = if look {
+            let answers = kernel.ask(&questions).map_err(refused)?;
+            watch.lap(Part::Read);
+            answers
+        } else {
+            // Without an answer a program replaces whatever is there.
+            vec![Answer::default(); questions.len()]
+        };
+        let program = lowered(backend, &self.ir, &mut watch)?;
+        let patch = backend.replace(&answers, &program);
+        watch.lap(Part::Diff);
+        let parts = carry_out(backend, &patch, watch, kernel)?;
+        self.program = Some(program);
+        Ok(parts)
+    }
+
+    fn load_text(
+        &self,
+        backend: &dyn AnyBackend,
+        kernel: &mut dyn Apply,
+    ) -> Result<Parts, UpdateError> {
+        let mut watch = Stopwatch::start(self.clock);
+        let program = lowered(backend, &self.ir, &mut watch)?;
+        let step = contender::text_step(backend, program, self.ir.family());
+        watch.lap(Part::Encode);
+        let receipt = kernel.apply(&[step]).map_err(refused)?;
+        Ok(whole(watch, receipt.elapsed()))
+    }
+
+    fn scripts(
+        &self,
+        shape: Shape,
+        operation: Operation,
+        new: &Ir,
+        service: &ServiceName,
+    ) -> Result<Change, PeerError> {
+        let told = match operation {
+            Operation::EndpointAdded => peers::endpoint_added,
+            Operation::ServiceAdded => peers::service_added,
+            Operation::ServiceRemoved => peers::service_removed,
+            _ => peers::endpoints_changed,
+        };
+        told(shape, &self.ir, new, service)
+    }
+}
+
+fn lowered(
+    backend: &dyn AnyBackend,
+    ir: &Ir,
+    watch: &mut Stopwatch,
+) -> Result<AnyProgram, UpdateError> {
+    let lowered = backend.lower(ir);
+    watch.lap(Part::Lower);
+    if let Some(gap) = lowered.unsupported.into_iter().next() {
+        return Err(UpdateError::Unsupported(gap));
+    }
+    watch.skip();
+    Ok(lowered.program)
+}
+
+fn carry_out(
+    backend: &dyn AnyBackend,
+    patch: &AnyPatch,
+    mut watch: Stopwatch,
+    kernel: &mut dyn Apply,
+) -> Result<Parts, UpdateError> {
+    let steps = backend.encode(patch);
+    watch.lap(Part::Encode);
+    let receipt = kernel.apply(&steps).map_err(|refusal| UpdateError::Refused {
+        culprit: culprit(backend, patch, &refusal),
+        refusal,
+    })?;
+    Ok(whole(watch, receipt.elapsed()))
+}
+
+fn whole(watch: Stopwatch, kernel: Duration) -> Parts {
+    Parts([watch.parts, vec![(Part::Kernel, nanoseconds(kernel))]].concat())
+}
+
+fn refused(refusal: Refusal) -> UpdateError {
+    UpdateError::Refused { refusal, culprit: String::new() }
 }
 
 /// Has a peer's script carried out by the tool that the peer uses.
 fn run_script(script: String, kernel: &mut dyn Apply) -> Result<Parts, UpdateError> {
-    let refused = |refusal| UpdateError::Refused { refusal, culprit: String::new() };
     let receipt = kernel.apply(&[peers::step(script)]).map_err(refused)?;
-    Ok(Parts { ours: None, kernel: nanoseconds(receipt.elapsed()) })
+    Ok(Parts(vec![(Part::Kernel, nanoseconds(receipt.elapsed()))]))
 }
 
 /// What stands at the place of the first fault, in the user's terms.
@@ -229,8 +321,10 @@ fn nanoseconds(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::altered::Alterer;
     use nfc_backend::Recorder;
-    use nfc_ir::{Node, Protocol};
+    use nfc_ir::synth::{self, Dice};
+    use nfc_ir::{Family, Node, Protocol};
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// A clock that goes 5 ns forward each time it is asked.
@@ -239,8 +333,8 @@ mod tests {
         NOW.fetch_add(5, Ordering::Relaxed)
     }
 
-    fn nothing() -> Contender {
-        Contender::find("none").expect("it is always there")
+    fn contender(name: &str) -> Contender {
+        Contender::find(name).expect("it is always there")
     }
 
     fn few_services() -> Ir {
@@ -248,72 +342,103 @@ mod tests {
         ir.expect("few Services")
     }
 
-    #[test]
-    fn the_parts_make_the_whole() {
-        let ours = Some(Ours { lower: 1, diff: 20, encode: 300 });
-        for kind in [Kind::ColdLoad, Kind::EndpointAdded] {
-            let values = Parts { ours, kernel: 4_000 }.by_metric(kind);
-            let sum: u64 = values[1..].iter().map(|(_, value)| value).sum();
-            assert_eq!((values.len(), values[0].1, sum), (5, 4_321, 4_321));
-        }
+    /// Loads a few Services and performs `operations`; tells for each what was timed.
+    fn performed(
+        contender: &Contender,
+        operations: &[Operation],
+        kernel: &mut dyn Apply,
+    ) -> Vec<Option<Parts>> {
+        let cold = Loaded::cold(contender, clock, few_services(), kernel);
+        let (mut loaded, parts) = cold.expect("nothing to refuse");
+        assert!(parts.whole() >= parts.of(Part::Kernel));
+        let mut alterer = Alterer::new(Dice::new(1), Protocol::Udp, 4, 2);
+        let mut perform = |operation: &Operation| {
+            let altered = alterer.after(*operation, loaded.ir()).expect("no flaw");
+            loaded.perform(*operation, altered, kernel).expect("nothing to refuse")
+        };
+        operations.iter().map(&mut perform).collect()
     }
 
     #[test]
-    fn of_a_peer_only_the_kernels_part_is_known() {
-        let values = Parts { ours: None, kernel: 7 }.by_metric(Kind::ColdLoad);
-        assert_eq!(values, [(Metric::ColdLoadNs, 7), (Metric::ColdLoadKernelNs, 7)]);
+    fn the_parts_make_the_whole() {
+        let parts = Parts(vec![(Part::Lower, 1), (Part::Encode, 300), (Part::Kernel, 4_000)]);
+        let values = parts.by_metric(Operation::Churn);
+        let sum: u64 = values[1..].iter().map(|(_, value)| value).sum();
+        assert_eq!((values.len(), values[0], sum), (4, (Operation::Churn.whole(), 4_301), 4_301));
     }
 
     /// A kernel that refuses everything.
     struct Stubborn;
 
     impl Apply for Stubborn {
-        fn apply(&mut self, _: &[nfc_backend::Step]) -> Result<nfc_backend::Receipt, Refusal> {
+        fn apply(&mut self, _: &[Step]) -> Result<nfc_backend::Receipt, Refusal> {
             let words = "no such chain".to_owned();
             let fault = Fault { step: 0, message: None, offset: None, errno: 2, words };
             Err(Refusal::Refused { kind: "nftables", faults: vec![fault], done: 0 })
         }
 
-        fn ask(
-            &mut self,
-            _: &[nfc_backend::Question],
-        ) -> Result<Vec<nfc_backend::Answer>, Refusal> {
+        fn ask(&mut self, _: &[nfc_backend::Question]) -> Result<Vec<Answer>, Refusal> {
             Ok(Vec::new())
         }
     }
 
     #[test]
     fn a_refusal_is_told_with_its_reason() {
-        let nothing = nothing();
+        let nothing = contender("none");
         let refused = Loaded::cold(&nothing, clock, few_services(), &mut Stubborn);
         let text = refused.err().expect("refused").to_string();
         assert!(text.contains("refused nftables") && text.contains("2 no such chain"), "{text}");
     }
 
+    /// What happens besides changes is sent whole, and a change is smaller than all.
     #[test]
-    fn updates_follow_each_other_on_the_same_services() {
-        let nothing = nothing();
+    fn a_backend_performs_every_operation() {
         let mut kernel = Recorder::default();
-        let cold = Loaded::cold(&nothing, clock, few_services(), &mut kernel);
-        let (mut loaded, parts) = cold.expect("nothing to refuse");
-        assert!(parts.kernel == 0 && parts.ours.is_some_and(|o| o.lower >= 5), "{parts:?}");
-        for n in 0..3 {
-            loaded.add_endpoint(1, 100 + n, &mut kernel).expect("nothing to refuse");
+        let operations = &Operation::ALL[1..];
+        let nft = contender("nft");
+        let parts = performed(&nft, operations, &mut kernel);
+        for (operation, parts) in operations.iter().zip(&parts) {
+            let parts = parts.as_ref().unwrap_or_else(|| panic!("{operation:?} is missing"));
+            assert!(parts.of(Part::Lower) >= 5, "{operation:?}");
+            assert_eq!(parts.of(Part::Read) > 0, *operation == Operation::ReadBack);
         }
-        let counts: Vec<_> = loaded.ir.services().iter().map(|s| s.endpoints.len()).collect();
-        assert_eq!(counts, [2, 5, 2, 2]);
-        assert!(loaded.add_endpoint(9, 200, &mut kernel).is_err());
+        let sizes: Vec<_> = kernel.steps.iter().map(Step::byte_count).collect();
+        let (cold, resync) = (sizes[0], sizes[sizes.len() - 1]);
+        assert!(sizes[1..sizes.len() - 1].iter().any(|s| s * 2 < cold), "{sizes:?}");
+        assert!(resync * 2 > cold, "{sizes:?}");
     }
 
     #[test]
-    fn a_peer_is_loaded_and_changed_by_scripts() {
-        let peer = Contender::find("kube-proxy-1.36").expect("a shape");
+    fn of_a_peer_only_scripts_are_timed() {
         let mut kernel = Recorder::default();
-        let cold = Loaded::cold(&peer, clock, few_services(), &mut kernel);
-        let (mut loaded, parts) = cold.expect("nothing to refuse");
-        assert_eq!(parts.ours, None);
-        loaded.add_endpoint(1, 100, &mut kernel).expect("nothing to refuse");
-        let sizes: Vec<_> = kernel.steps.iter().map(nfc_backend::Step::byte_count).collect();
-        assert!(sizes.len() >= 2 && sizes[1] < sizes[0], "{sizes:?}");
+        let peer = contender("kube-proxy-1.36");
+        let all = performed(&peer, &Operation::ALL[1..], &mut kernel);
+        let done: Vec<bool> = all.iter().map(Option::is_some).collect();
+        assert_eq!(done, [false, false, true, true, true, true, true, false, true]);
+        assert!(all.iter().flatten().all(|parts| parts.0.len() == 1));
+    }
+
+    #[test]
+    fn text_is_always_loaded_whole() {
+        let mut kernel = Recorder::default();
+        let text = contender("nft/text");
+        let all = performed(&text, &Operation::ALL[1..], &mut kernel);
+        assert_eq!(all.iter().flatten().count(), 1);
+        assert_eq!(kernel.steps.len(), 2);
+        assert_eq!(kernel.steps[0], kernel.steps[1]);
+    }
+
+    #[test]
+    fn prepared_steps_are_those_that_would_be_carried_out() {
+        let nft = contender("nft");
+        let mut kernel = Recorder::default();
+        let cold = Loaded::cold(&nft, clock, few_services(), &mut kernel);
+        let (mut loaded, _) = cold.expect("nothing to refuse");
+        let mut alterer = Alterer::new(Dice::new(1), Protocol::Udp, 4, 2);
+        let there = alterer.swapped_at(2, loaded.ir()).expect("no flaw").expect("a Service");
+        let back = Altered { ir: loaded.ir().clone(), service: there.service.clone() };
+        let steps = loaded.prepare(there.clone()).expect("fine").expect("steps");
+        loaded.prepare(back).expect("fine");
+        assert_eq!(loaded.prepare(there).expect("fine"), Some(steps), "there and back again");
     }
 }

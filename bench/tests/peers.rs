@@ -9,7 +9,8 @@
 
 use nfc_backend::{Apply, Process, Question, Refusal};
 use nfc_bench::peers::{
-    Change, PeerError, Shape, endpoint_added, service_added, service_removed, step, table,
+    Change, PeerError, Shape, endpoint_added, endpoints_changed, service_added, service_removed,
+    step, table,
 };
 use nfc_ir::{
     Endpoint, Family, Ingress, Ir, LocalDetector, Node, Outcome, Packet, Port, Protocol, ProxyMode,
@@ -163,6 +164,19 @@ fn changes(shape: Shape, world: &World, family: Family) -> Vec<Told> {
         let (old, new) = (made(all.clone()), made(grown));
         let change = endpoint_added(shape, &old, &new, &name(i));
         told.push(("an endpoint more", old, new, change));
+    }
+    // Those that have an endpoint: the last one goes, or another takes its place.
+    for i in (0..all.len()).filter(|i| !all[*i].endpoints.is_empty()) {
+        let (mut shrunk, mut swapped) = (all.clone(), all.clone());
+        shrunk[i].endpoints.pop();
+        let address = synth::endpoint(family, 1_001);
+        let last = swapped[i].endpoints.last_mut().expect("an endpoint");
+        *last = Endpoint { local: true, ..Endpoint::ready(address) };
+        for (what, services) in [("an endpoint less", shrunk), ("another endpoint", swapped)] {
+            let (old, new) = (made(all.clone()), made(services));
+            let change = endpoints_changed(shape, &old, &new, &name(i));
+            told.push((what, old, new, change));
+        }
     }
     // Number 1 has two ports.
     for i in [0, 1, 2, 5] {

@@ -28,6 +28,7 @@ pub struct Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     EndpointAdded,
+    EndpointsChanged,
     ServiceAdded,
     ServiceRemoved,
 }
@@ -37,6 +38,11 @@ impl Event {
         match self {
             Self::ServiceAdded => old.is_empty() && !new.is_empty(),
             Self::ServiceRemoved => !old.is_empty() && new.is_empty(),
+            Self::EndpointsChanged => {
+                let kept = |s: &Service| Service { endpoints: Vec::new(), ..s.clone() };
+                let same = |(old, new): (&&Service, &&Service)| kept(old) == kept(new);
+                old.len() == new.len() && old != new && old.iter().zip(new).all(same)
+            }
             Self::EndpointAdded => {
                 let grown = |old: &Service, new: &Service| {
                     let kept = |s: &Service| Service { endpoints: Vec::new(), ..s.clone() };
@@ -55,6 +61,7 @@ impl Event {
     fn words(self) -> &'static str {
         match self {
             Self::EndpointAdded => "got an endpoint",
+            Self::EndpointsChanged => "has other endpoints",
             Self::ServiceAdded => "was added",
             Self::ServiceRemoved => "was removed",
         }

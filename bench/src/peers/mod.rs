@@ -17,8 +17,8 @@
 //!
 //! **What is sent.** [`table`] is a first full sync: a command for each chain, element and
 //! rule, one Service after the other. Where kube-proxy flushes the chains it knows, the
-//! script replaces the whole table. [`endpoint_added`], [`service_added`] and
-//! [`service_removed`] are partial syncs (1.32 and later): the chains of the one Service
+//! script replaces the whole table. [`endpoint_added`], [`endpoints_changed`],
+//! [`service_added`] and [`service_removed`] are partial syncs (1.32 and later): the chains of the one Service
 //! that changed are flushed and filled again, the endpoint chains of 1.33 all of them, and
 //! only the elements that differ are sent; see [`Change`] for what follows a second later.
 //!
@@ -184,6 +184,21 @@ pub fn endpoint_added(
     service: &ServiceName,
 ) -> Result<Change, PeerError> {
     told(shape, (old, new), service, Event::EndpointAdded)
+}
+
+/// What is sent when `service` has other endpoints in `new` than in `old`: some went, or
+/// others took their place.
+///
+/// # Errors
+///
+/// As [`endpoint_added`].
+pub fn endpoints_changed(
+    shape: Shape,
+    old: &Ir,
+    new: &Ir,
+    service: &ServiceName,
+) -> Result<Change, PeerError> {
+    told(shape, (old, new), service, Event::EndpointsChanged)
 }
 
 /// What is sent when `new` has a Service more than `old`, all its ports at once.

@@ -33,6 +33,8 @@ pub(crate) struct Chart {
 pub(crate) struct Line {
     /// Name of the backend.
     pub(crate) name: String,
+    /// How it grows, in a few characters.
+    pub(crate) note: String,
     /// In order of the number of Services.
     pub(crate) points: Vec<Mark>,
 }
@@ -50,8 +52,8 @@ pub(crate) struct Mark {
 #[derive(Debug, thiserror::Error)]
 #[error("{title}: {why}")]
 pub struct ChartError {
-    title: String,
-    why: String,
+    pub(super) title: String,
+    pub(super) why: String,
 }
 
 const SIZE: (u32, u32) = (1200, 740);
@@ -59,8 +61,8 @@ const LEFT: i32 = 110;
 const RIGHT: i32 = 960;
 const TOP: i32 = 160;
 const BOTTOM: i32 = 640;
-const INK: RGBColor = RGBColor(34, 34, 34);
-const FAINT: RGBColor = RGBColor(225, 225, 225);
+pub(super) const INK: RGBColor = RGBColor(34, 34, 34);
+pub(super) const FAINT: RGBColor = RGBColor(225, 225, 225);
 const FONT: &str = "Helvetica, Arial, DejaVu Sans, sans-serif";
 
 /// The shapes of markers.
@@ -72,29 +74,47 @@ enum Marker {
     Flipped,
     Diamond,
     Bar,
+    Post,
     Cross,
+    Plus,
+    Ring,
+    Frame,
+    Hourglass,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Style {
+pub(super) struct Style {
     colour: RGBColor,
     marker: Marker,
 }
 
-/// The looks of backends that every reader knows, the same in every chart.
-const KNOWN: [(&str, Style); 4] = [
-    (BASELINE, Style { colour: RGBColor(110, 110, 110), marker: Marker::Cross }),
-    ("nft", Style { colour: RGBColor(0, 114, 178), marker: Marker::Circle }),
-    ("iptables", Style { colour: RGBColor(213, 94, 0), marker: Marker::Square }),
-    ("ipvs", Style { colour: RGBColor(0, 158, 115), marker: Marker::Triangle }),
+const fn style(red: u8, green: u8, blue: u8, marker: Marker) -> Style {
+    Style { colour: RGBColor(red, green, blue), marker }
+}
+
+/// The looks of all that every reader knows, the same in every chart.
+const KNOWN: [(&str, Style); 10] = [
+    (BASELINE, style(110, 110, 110, Marker::Cross)),
+    ("nft", style(0, 114, 178, Marker::Circle)),
+    ("nft-constant-time", style(0, 60, 110, Marker::Ring)),
+    ("nft/text", style(86, 180, 233, Marker::Flipped)),
+    ("iptables", style(213, 94, 0, Marker::Square)),
+    ("iptables/text", style(230, 159, 0, Marker::Frame)),
+    ("ipvs", style(0, 158, 115, Marker::Triangle)),
+    ("kube-proxy-1.33", style(0, 0, 0, Marker::Bar)),
+    ("kube-proxy-1.36", style(204, 121, 167, Marker::Diamond)),
+    ("kube-proxy-1.37", style(136, 84, 208, Marker::Post)),
 ];
 
 /// The looks of all others, in the order of their lines.
-const OTHERS: [Style; 3] = [
-    Style { colour: RGBColor(204, 121, 167), marker: Marker::Diamond },
-    Style { colour: RGBColor(86, 180, 233), marker: Marker::Flipped },
-    Style { colour: RGBColor(0, 0, 0), marker: Marker::Bar },
-];
+const OTHERS: [Style; 2] =
+    [style(120, 94, 60, Marker::Plus), style(160, 40, 90, Marker::Hourglass)];
+
+/// The colour of what a reader knows by this name, and another one for the rest.
+pub(super) fn colour_of(name: &str) -> RGBColor {
+    let known = KNOWN.iter().find(|(known, _)| *known == name);
+    known.map_or(OTHERS[0], |(_, style)| *style).colour
+}
 
 /// The lines with their looks.
 fn styled(lines: &[Line]) -> Vec<(&Line, Style)> {
@@ -109,7 +129,7 @@ fn styled(lines: &[Line]) -> Vec<(&Line, Style)> {
 
 /// From values to places on the paper.
 #[derive(Clone, Copy, Debug)]
-struct Scale {
+pub(super) struct Scale {
     low: f64,
     high: f64,
     from: i32,
@@ -118,7 +138,7 @@ struct Scale {
 
 impl Scale {
     #[expect(clippy::cast_possible_truncation, reason = "a place on the paper is a few hundred")]
-    fn place(self, value: f64) -> i32 {
+    pub(super) fn place(self, value: f64) -> i32 {
         let value = value.clamp(self.low, self.high);
         let share = (value / self.low).ln() / (self.high / self.low).ln();
         self.from + (share * f64::from(self.to - self.from)).round() as i32
@@ -126,7 +146,11 @@ impl Scale {
 
     /// A scale that holds all `values`, begins and ends at one of 1, 2, 5 times a power of
     /// ten, and spans at least `span`: noise of a few percent must not fill the paper.
-    fn around(values: impl Iterator<Item = f64> + Clone, span: f64, ends: (i32, i32)) -> Self {
+    pub(super) fn around(
+        values: impl Iterator<Item = f64> + Clone,
+        span: f64,
+        ends: (i32, i32),
+    ) -> Self {
         let lowest = values.clone().fold(f64::INFINITY, f64::min).max(1e-9);
         let highest = values.fold(lowest, f64::max);
         let spare = (span / (highest / lowest)).max(1.0).sqrt();
@@ -139,7 +163,7 @@ impl Scale {
     }
 
     /// The round values on the scale: each 1, 2 and 5 when there are few decades.
-    fn ticks(self) -> Vec<f64> {
+    pub(super) fn ticks(self) -> Vec<f64> {
         let decades = (self.high / self.low).log10();
         let steps: &[f64] = match decades {
             d if d <= 2.5 => &[1.0, 2.0, 5.0],
@@ -171,8 +195,8 @@ fn round_up(value: f64) -> f64 {
     steps.into_iter().find(|s| *s >= value * 0.999).unwrap_or(power * 10.0)
 }
 
-type Paper<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
-type Drawn = Result<(), String>;
+pub(super) type Paper<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+pub(super) type Drawn = Result<(), String>;
 /// That of the Services, and that of the values.
 type Scales = (Scale, Scale);
 
@@ -190,7 +214,7 @@ pub(crate) fn draw(chart: &Chart) -> Result<String, ChartError> {
     drawn.map(|()| svg).map_err(|why| ChartError { title: chart.title.clone(), why })
 }
 
-fn said<T, E: std::fmt::Display>(result: Result<T, E>) -> Result<T, String> {
+pub(super) fn said<T, E: std::fmt::Display>(result: Result<T, E>) -> Result<T, String> {
     result.map_err(|e| e.to_string())
 }
 
@@ -199,7 +223,8 @@ fn draw_all(paper: &Paper<'_>, chart: &Chart) -> Drawn {
     if marks().next().is_none() {
         return Err("there are no figures to draw".to_owned());
     }
-    let heights = marks().flat_map(|m| [m.low, m.middle, m.high]);
+    // A logarithmic scale has no place for 0; what is below its end is drawn there.
+    let heights = marks().flat_map(|m| [m.low, m.middle, m.high]).filter(|v| *v > 0.0);
     let x = Scale::around(marks().map(|m| m.services), 10.0, (LEFT + 20, RIGHT - 10));
     let y = Scale::around(heights, 10.0, (BOTTOM, TOP));
     said(paper.fill(&WHITE))?;
@@ -215,20 +240,20 @@ fn draw_all(paper: &Paper<'_>, chart: &Chart) -> Drawn {
     draw_names(paper, lines, chart.unit, (x, y))
 }
 
-fn write(paper: &Paper<'_>, text: &str, at: (i32, i32), look: Look) -> Drawn {
+pub(super) fn write(paper: &Paper<'_>, text: &str, at: (i32, i32), look: Look) -> Drawn {
     let style =
         (FONT, look.size).into_font().color(&look.colour).pos(Pos::new(look.hold, VPos::Center));
     said(paper.draw(&Text::new(text.to_owned(), at, style)))
 }
 
 #[derive(Clone, Copy)]
-struct Look {
-    size: u32,
-    colour: RGBColor,
-    hold: HPos,
+pub(super) struct Look {
+    pub(super) size: u32,
+    pub(super) colour: RGBColor,
+    pub(super) hold: HPos,
 }
 
-const fn look(size: u32, hold: HPos) -> Look {
+pub(super) const fn look(size: u32, hold: HPos) -> Look {
     Look { size, colour: INK, hold }
 }
 
@@ -252,8 +277,9 @@ fn draw_grid(paper: &Paper<'_>, x: Scale, y: Scale, unit: Unit) -> Drawn {
         line(vec![(LEFT, place), (RIGHT, place)], FAINT)?;
         write(paper, &unit.format(value), (LEFT - 12, place), look(20, HPos::Right))?;
     }
-    let decades = x.ticks().into_iter().filter(|v| (v.log10() - v.log10().round()).abs() < 1e-6);
-    for value in decades {
+    let is_wide = (x.high / x.low).log10() > 2.5;
+    let is_decade = |v: &f64| (v.log10() - v.log10().round()).abs() < 1e-6;
+    for value in x.ticks().into_iter().filter(|v| !is_wide || is_decade(v)) {
         let place = x.place(value);
         line(vec![(place, TOP), (place, BOTTOM)], FAINT)?;
         write(paper, &tick(value), (place, BOTTOM + 26), look(20, HPos::Center))?;
@@ -280,19 +306,40 @@ fn draw_marker(paper: &Paper<'_>, marker: Marker, at: (i32, i32), colour: RGBCol
     let shift = |(dx, dy): (i32, i32)| (at.0 + dx, at.1 + dy);
     let corners: &[(i32, i32)] = match marker {
         Marker::Circle => return said(paper.draw(&Circle::new(at, 7, colour.filled()))),
-        Marker::Square => &[(-6, -6), (6, -6), (6, 6), (-6, 6)],
+        Marker::Ring => {
+            said(paper.draw(&Circle::new(at, 7, WHITE.filled())))?;
+            return said(paper.draw(&Circle::new(at, 7, colour.stroke_width(3))));
+        }
+        Marker::Square | Marker::Frame => &[(-6, -6), (6, -6), (6, 6), (-6, 6)],
         Marker::Triangle => &[(0, -9), (8, 6), (-8, 6)],
         Marker::Flipped => &[(0, 9), (8, -6), (-8, -6)],
         Marker::Bar => &[(-9, -3), (9, -3), (9, 3), (-9, 3)],
+        Marker::Post => &[(-3, -9), (3, -9), (3, 9), (-3, 9)],
+        Marker::Hourglass => &[(-7, -8), (7, -8), (-7, 8), (7, 8)],
         Marker::Diamond => &[(0, -9), (9, 0), (0, 9), (-9, 0)],
-        Marker::Cross => {
-            let stroke = |a, b| PathElement::new(vec![shift(a), shift(b)], colour.stroke_width(3));
-            said(paper.draw(&stroke((-6, -6), (6, 6))))?;
-            return said(paper.draw(&stroke((-6, 6), (6, -6))));
-        }
+        Marker::Cross => return draw_strokes(paper, at, [(6, 6), (6, -6)], colour),
+        Marker::Plus => return draw_strokes(paper, at, [(8, 0), (0, 8)], colour),
     };
     let corners: Vec<_> = corners.iter().copied().map(shift).collect();
+    if marker == Marker::Frame {
+        let outline: Vec<_> = corners.iter().chain(corners.first()).copied().collect();
+        said(paper.draw(&Polygon::new(corners, WHITE.filled())))?;
+        return said(paper.draw(&PathElement::new(outline, colour.stroke_width(3))));
+    }
     said(paper.draw(&Polygon::new(corners, colour.filled())))
+}
+
+/// Two strokes through `at`, each from one end to the opposite one.
+fn draw_strokes(
+    paper: &Paper<'_>,
+    at: (i32, i32),
+    ends: [(i32, i32); 2],
+    colour: RGBColor,
+) -> Drawn {
+    ends.into_iter().try_for_each(|(x, y)| {
+        let points = vec![(at.0 - x, at.1 - y), (at.0 + x, at.1 + y)];
+        said(paper.draw(&PathElement::new(points, colour.stroke_width(3))))
+    })
 }
 
 /// Least distance between two names, from middle to middle.
@@ -300,19 +347,24 @@ const NAME_GAP: i32 = 50;
 
 /// The names at the ends of the lines, moved apart where the ends are close.
 fn draw_names(paper: &Paper<'_>, lines: Vec<(&Line, Style)>, unit: Unit, (x, y): Scales) -> Drawn {
-    let end =
-        |(line, style): (&'_ Line, Style)| Some((line.name.clone(), style, *line.points.last()?));
-    let mut ends: Vec<(String, Style, Mark)> = lines.into_iter().filter_map(end).collect();
+    let mut ends: Vec<(&Line, Style, Mark)> = lines
+        .into_iter()
+        .filter_map(|(line, style)| Some((line, style, *line.points.last()?)))
+        .collect();
     ends.sort_by_key(|(_, _, mark)| y.place(mark.middle));
     let wanted: Vec<i32> = ends.iter().map(|(_, _, mark)| y.place(mark.middle)).collect();
-    for ((name, Style { colour, marker }, mark), place) in ends.into_iter().zip(apart(&wanted)) {
+    for ((Line { name, note, .. }, Style { colour, marker }, mark), place) in
+        ends.into_iter().zip(apart(&wanted))
+    {
         let end = (x.place(mark.services) + 12, y.place(mark.middle));
         let lead = vec![end, (RIGHT + 18, place - 10), (RIGHT + 26, place - 10)];
         said(paper.draw(&PathElement::new(lead, colour.mix(0.6).stroke_width(1))))?;
         draw_marker(paper, marker, (RIGHT + 38, place - 10), colour)?;
         let own = Look { colour, ..look(22, HPos::Left) };
-        write(paper, &name, (RIGHT + 54, place - 10), own)?;
-        let value = format!("{} at {}", unit.format(mark.middle), tick(mark.services));
+        write(paper, name, (RIGHT + 54, place - 10), own)?;
+        let comma = if note.is_empty() { "" } else { ", " };
+        let at = tick(mark.services);
+        let value = format!("{} at {at}{comma}{note}", unit.format(mark.middle));
         write(paper, &value, (RIGHT + 54, place + 14), look(17, HPos::Left))?;
     }
     Ok(())

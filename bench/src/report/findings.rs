@@ -3,9 +3,9 @@
 //! Invariant: no sentence says what the figures do not; where they are too few or too
 //! noisy, the sentence says that.
 
-use crate::metric::Metric;
+use crate::metric::{Metric, Operation, Part};
 use crate::plan::BASELINE;
-use crate::report::quantity::{count, services, three_digits};
+use crate::report::quantity::{Unit, count, services, three_digits};
 use crate::report::series::{Point, Series, Study, real};
 use crate::stats::{self, Growth, Interval};
 
@@ -14,17 +14,37 @@ pub(crate) fn findings(study: &Study<'_>) -> Vec<String> {
     let subjects = [
         (Metric::FirstPacketNs, "First packet of a connection"),
         (Metric::EstablishedPacketNs, "Later packets of a connection"),
-        (Metric::ColdLoadNs, "Loading all rules"),
-        (Metric::ColdLoadKernelNs, "Loading all rules, the kernel's part"),
-        (Metric::EndpointAddedNs, "Adding one endpoint"),
-        (Metric::EndpointAddedKernelNs, "Adding one endpoint, the kernel's part"),
+        (Operation::ColdLoad.whole(), "Loading all rules"),
+        (Operation::ColdLoad.kernel(), "Loading all rules, the kernel's part"),
+        (Operation::FullResync.whole(), "Replacing all rules at once"),
+        (Operation::NoOp.whole(), "Nothing has changed"),
+        (Operation::ReadBack.whole(), "Nothing has changed, but the kernel is asked"),
+        (Operation::EndpointAdded.whole(), "Adding one endpoint"),
+        (Operation::EndpointAdded.kernel(), "Adding one endpoint, the kernel's part"),
+        (Operation::EndpointSwapped.whole(), "Replacing one endpoint"),
+        (Operation::EndpointSwapped.kernel(), "Replacing one endpoint, the kernel's part"),
+        (Operation::EndpointRemoved.whole(), "Removing one endpoint"),
+        (Operation::ServiceAdded.whole(), "Adding one Service"),
+        (Operation::ServiceAdded.kernel(), "Adding one Service, the kernel's part"),
+        (Operation::ServiceRemoved.whole(), "Removing one Service"),
+        (Operation::Churn.whole(), "Replacing an endpoint of one Service in a hundred"),
+        (Metric::KernelBytes, "Memory of the kernel"),
+        (Metric::LoadPeakBytes, "Memory of the process that loads"),
+        (Metric::ToolPeakBytes, "Memory of the tool"),
     ];
     let mut all: Vec<String> = noise(study).map(|n| format!("- {n}")).into_iter().collect();
     for (metric, subject) in subjects {
         let mut found = laws(study, metric);
-        found.extend(duels(study, metric));
+        // Where every operation was measured, the table of ratios says it in less room.
+        if !study.has_every_operation() {
+            found.extend(duels(study, metric));
+        }
+        found.extend(noise_of_memory(study, metric));
         if metric == Metric::FirstPacketNs {
             found.extend(positions(study));
+        }
+        if let Metric::Update(operation, Part::Whole) = metric {
+            found.extend(outside(study, operation));
         }
         if !found.is_empty() {
             all.push(format!("- **{subject}**"));
@@ -47,7 +67,7 @@ fn positions(study: &Study<'_>) -> Option<String> {
     let of = |name: &str| -> Option<String> {
         let at = |(place, metric): &(&str, Metric)| {
             let series = study.series_of(*metric, name)?;
-            Some(format!("{} to {place}", study.unit.format(series.at(size)?.middle())))
+            Some(format!("{} to {place}", study.unit_of(*metric).format(series.at(size)?.middle())))
         };
         let all: Option<Vec<String>> = places.iter().map(at).collect();
         Some(format!("{name} {}", all?.join(", ")))
@@ -62,17 +82,20 @@ fn positions(study: &Study<'_>) -> Option<String> {
 fn laws(study: &Study<'_>, metric: Metric) -> Vec<String> {
     let series = study.series(metric);
     let measured = series.iter().filter(|s| s.name != BASELINE);
-    measured.filter_map(|s| law(study, s).map(|law| format!("{}: {law}", s.name))).collect()
+    measured.filter_map(|s| law(study, metric, s).map(|law| format!("{}: {law}", s.name))).collect()
 }
 
-fn law(study: &Study<'_>, series: &Series<'_>) -> Option<String> {
+fn law(study: &Study<'_>, metric: Metric, series: &Series<'_>) -> Option<String> {
+    let unit = study.unit_of(metric);
     let points = series.medians();
     let (first, last) = (series.points.first()?, series.points.last()?);
     let word = match stats::growth(&points)? {
         Growth::Flat { factor } => {
             format!("**flat** (at most {} times the lowest)", three_digits(factor))
         }
-        Growth::Unclear { .. } => "grows, at too few sizes to say by which law".to_owned(),
+        Growth::Unclear { .. } => {
+            "grows, at too few sizes or too unsteadily to say by which law".to_owned()
+        }
         Growth::Power { exponent, fitted, .. } => {
             let interval = series.bootstrap(study.seed, exponent_of);
             format!(
@@ -80,17 +103,70 @@ fn law(study: &Study<'_>, series: &Series<'_>) -> Option<String> {
                 if fitted > 2 && is_sure(exponent, interval) { "" } else { "probably " },
                 name_of(exponent),
                 in_words(interval),
-                slope(study, &points, exponent),
+                slope(unit, &points, exponent),
                 last_step(series),
             )
         }
     };
     Some(format!(
         "{} at {}, {} at {}: {word}.",
-        study.unit.format(first.middle()),
+        unit.format(first.middle()),
         services(first.services),
-        study.unit.format(last.middle()),
+        unit.format(last.middle()),
         services(last.services),
+    ))
+}
+
+/// The growth exponent in a few characters, for the end of a line in a chart.
+pub(crate) fn growth_note(series: &Series<'_>) -> String {
+    match stats::growth(&series.medians()) {
+        Some(Growth::Flat { .. }) => "flat".to_owned(),
+        Some(Growth::Power { exponent, fitted, .. }) if fitted > 1 => format!("n^{exponent:.2}"),
+        _ => String::new(),
+    }
+}
+
+/// How much of an update happens before the kernel is handed anything, at the largest size.
+fn outside(study: &Study<'_>, operation: Operation) -> Option<String> {
+    if matches!(operation, Operation::NoOp | Operation::ReadBack) {
+        return None;
+    }
+    let unit = study.unit_of(operation.whole());
+    let share = |series: &Series<'_>| -> Option<String> {
+        study.series_of(Metric::Update(operation, Part::Lower), &series.name)?;
+        let whole = series.points.last()?;
+        let kernel = study.series_of(operation.kernel(), &series.name)?;
+        let kernel = kernel.at(whole.services)?.middle();
+        let ours = (whole.middle() - kernel).max(0.0);
+        Some(format!(
+            "{} {} times ({} : {}, at {})",
+            series.name,
+            three_digits(ours / kernel.max(1.0)),
+            unit.format(ours),
+            unit.format(kernel),
+            count(whole.services)
+        ))
+    };
+    let series = study.series(operation.whole());
+    let all: Vec<String> = series.iter().filter_map(share).collect();
+    (!all.is_empty() && study.has_every_operation()).then(|| {
+        let all = all.join("; ");
+        format!("Before anything is handed over, as against carrying it out: {all}.")
+    })
+}
+
+/// What the kernel's memory did while nothing was loaded: how exact the rest is.
+fn noise_of_memory(study: &Study<'_>, metric: Metric) -> Option<String> {
+    let none = study.series_of(metric, BASELINE).filter(|_| metric == Metric::KernelBytes)?;
+    let all: Vec<f64> =
+        none.points.iter().flat_map(|p| p.medians.values().copied().map(real)).collect();
+    let unit = study.unit_of(metric);
+    Some(format!(
+        "How exact that is: {} times nothing was loaded, and the kernel had {} more (median), {} \
+         at most.",
+        all.len(),
+        unit.format(stats::median(&all)?),
+        unit.format(all.iter().copied().fold(0.0, f64::max))
     ))
 }
 
@@ -118,10 +194,10 @@ fn is_sure(exponent: f64, interval: Option<Interval>) -> bool {
     interval.is_some_and(|i| [i.low, i.high].iter().all(|end| name_of(*end) == name_of(exponent)))
 }
 
-fn slope(study: &Study<'_>, points: &[(f64, f64)], exponent: f64) -> String {
+fn slope(unit: Unit, points: &[(f64, f64)], exponent: f64) -> String {
     let line = stats::line_fit(points).filter(|_| name_of(exponent) == "linear");
     line.map_or_else(String::new, |line| {
-        format!(", {} more for each Service", study.unit.format(line.slope))
+        format!(", {} more for each Service", unit.format(line.slope))
     })
 }
 
@@ -152,7 +228,7 @@ fn duels(study: &Study<'_>, metric: Metric) -> Vec<String> {
 }
 
 /// The backend that all others are compared with.
-const NFT: &str = "nft";
+pub(crate) const NFT: &str = "nft";
 
 fn duel(study: &Study<'_>, nft: &Series<'_>, other: &Series<'_>) -> Option<String> {
     let pairs = pairs(nft, other);
@@ -241,14 +317,14 @@ fn noise(study: &Study<'_>) -> Option<String> {
         format!(
             "Noise: all {} blocks without rules had a median within 5 % of {}.",
             medians.len(),
-            study.unit.format(middle)
+            study.unit_of(Metric::FirstPacketNs).format(middle)
         )
     } else {
         format!(
             "**Noise: {noisy} of {} blocks without rules had a median more than 5 % away from \
              {}. Trust ratios and laws, not small differences.**",
             medians.len(),
-            study.unit.format(middle)
+            study.unit_of(Metric::FirstPacketNs).format(middle)
         )
     })
 }

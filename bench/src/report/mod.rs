@@ -4,18 +4,24 @@
 //! without root and without measuring.
 
 mod chart;
+mod disruption;
 mod findings;
 mod quantity;
+mod ratios;
 mod series;
 mod table;
+mod timeline;
 
 pub use chart::ChartError;
 pub(crate) use quantity::services;
 
-use crate::metric::Metric;
+use crate::metric::{Metric, Operation, Part};
+use crate::plan::BASELINE;
 use crate::record::{MACHINE, MEASUREMENTS, Machine, Record, SCENARIO};
 use chart::{Chart, Line, Mark};
+use quantity::Unit;
 use series::{Series, Study, real, studies};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// Name of the file with the report.
@@ -37,7 +43,7 @@ struct Subject {
     meaning: &'static str,
 }
 
-const SUBJECTS: [Subject; 4] = [
+const SUBJECTS: [Subject; 17] = [
     Subject {
         metric: Metric::FirstPacketNs,
         file: "first-packet",
@@ -56,7 +62,7 @@ const SUBJECTS: [Subject; 4] = [
                   the number of Services should make no difference.",
     },
     Subject {
-        metric: Metric::ColdLoadNs,
+        metric: Operation::ColdLoad.whole(),
         file: "cold-load",
         title: "Loading all rules into an empty kernel, by number of Services",
         axis: "from Services in memory to rules in force",
@@ -65,7 +71,32 @@ const SUBJECTS: [Subject; 4] = [
                   the nft tool; of those nothing but loading is timed.",
     },
     Subject {
-        metric: Metric::EndpointAddedNs,
+        metric: Operation::FullResync.whole(),
+        file: "full-resync",
+        title: "Replacing all rules at once, by number of Services",
+        axis: "from Services in memory to rules in force",
+        meaning: "Everything once more, in place of what is there and without looking at it. \
+                  nftables does it in one transaction: packets see the old rules or the new \
+                  ones. iptables does it table by table.",
+    },
+    Subject {
+        metric: Operation::NoOp.whole(),
+        file: "no-op",
+        title: "Nothing has changed, by number of Services",
+        axis: "from Services in memory to knowing that nothing is to do",
+        meaning: "The same Services again, while the program that was loaded is remembered: \
+                  what a controller pays for an event that changes nothing.",
+    },
+    Subject {
+        metric: Operation::ReadBack.whole(),
+        file: "read-back",
+        title: "Nothing has changed, but the kernel is asked, by number of Services",
+        axis: "from Services in memory to knowing that nothing is to do",
+        meaning: "The same Services again, while nothing is remembered: what is there is read \
+                  and compared, as `nfc apply` does on a node that has rules.",
+    },
+    Subject {
+        metric: Operation::EndpointAdded.whole(),
         file: "endpoint-added",
         title: "Adding one endpoint to one Service, by number of Services",
         axis: "from Services in memory to rules in force",
@@ -74,20 +105,81 @@ const SUBJECTS: [Subject; 4] = [
                   Service got one before, untimed, so that nothing is made for the first time; \
                   with 1 Service there is no other.",
     },
-];
-
-const COLD_LOAD_PARTS: [(&str, Metric); 4] = [
-    ("lower", Metric::ColdLoadLowerNs),
-    ("diff", Metric::ColdLoadDiffNs),
-    ("encode", Metric::ColdLoadEncodeNs),
-    ("kernel", Metric::ColdLoadKernelNs),
-];
-
-const ENDPOINT_ADDED_PARTS: [(&str, Metric); 4] = [
-    ("lower", Metric::EndpointAddedLowerNs),
-    ("diff", Metric::EndpointAddedDiffNs),
-    ("encode", Metric::EndpointAddedEncodeNs),
-    ("kernel", Metric::EndpointAddedKernelNs),
+    Subject {
+        metric: Operation::EndpointSwapped.whole(),
+        file: "endpoint-swapped",
+        title: "Replacing one endpoint of one Service, by number of Services",
+        axis: "from Services in memory to rules in force",
+        meaning: "One endpoint goes and another takes its place, as in a rolling update.",
+    },
+    Subject {
+        metric: Operation::EndpointSwapped.kernel(),
+        file: "endpoint-swapped-kernel",
+        title: "Replacing one endpoint, the kernel's part, by number of Services",
+        axis: "from handing steps over to rules in force",
+        meaning: "Of the same, what happens outside of this process: the kernel, and the tool \
+                  where there is one.",
+    },
+    Subject {
+        metric: Operation::EndpointRemoved.whole(),
+        file: "endpoint-removed",
+        title: "Removing one endpoint of one Service, by number of Services",
+        axis: "from Services in memory to rules in force",
+        meaning: "The Service has others left.",
+    },
+    Subject {
+        metric: Operation::ServiceAdded.whole(),
+        file: "service-added",
+        title: "Adding one Service, by number of Services",
+        axis: "from Services in memory to rules in force",
+        meaning: "A Service with as many endpoints as the others.",
+    },
+    Subject {
+        metric: Operation::ServiceAdded.kernel(),
+        file: "service-added-kernel",
+        title: "Adding one Service, the kernel's part, by number of Services",
+        axis: "from handing steps over to rules in force",
+        meaning: "Of the same, what happens outside of this process.",
+    },
+    Subject {
+        metric: Operation::ServiceRemoved.whole(),
+        file: "service-removed",
+        title: "Removing one Service, by number of Services",
+        axis: "from Services in memory to rules in force",
+        meaning: "With all its endpoints.",
+    },
+    Subject {
+        metric: Operation::Churn.whole(),
+        file: "churn",
+        title: "Replacing an endpoint of one Service in a hundred, by number of Services",
+        axis: "from Services in memory to rules in force",
+        meaning: "All at once, in one update.",
+    },
+    Subject {
+        metric: Metric::KernelBytes,
+        file: "kernel-memory",
+        title: "Memory that the kernel needs for all rules, by number of Services",
+        axis: "more than before the load",
+        meaning: "Unreclaimable slabs, vmalloc and per-CPU memory of the whole machine, before \
+                  and after. Whatever else the machine does meanwhile is in it, and pages that \
+                  the kernel had in reserve are not: read it as a slope, not to the byte.",
+    },
+    Subject {
+        metric: Metric::LoadPeakBytes,
+        file: "load-memory",
+        title: "Most memory of the process that loads all rules, by number of Services",
+        axis: "resident, itself and all Services included",
+        meaning: "Of a fresh process that makes the Services, loads them and ends (`VmHWM`). \
+                  Of peers it includes making the script, which is ours and not theirs.",
+    },
+    Subject {
+        metric: Metric::ToolPeakBytes,
+        file: "tool-memory",
+        title: "Most memory of the tool that loads all rules, by number of Services",
+        axis: "resident",
+        meaning: "Of the `nft` or `iptables-legacy-restore` process that reads the text \
+                  (`VmHWM`, asked every 2 ms, so that the very last growth may be missed).",
+    },
 ];
 
 /// Metrics that have a table only.
@@ -110,8 +202,9 @@ impl Report {
         let studies = studies(record);
         for study in &studies {
             let name = file_suffix(study, studies.len());
-            text.push_str(&section(study, &name));
+            text.push_str(&section(record, study, &name));
             charts.extend(draw(record, study, &name)?);
+            charts.extend(disruption::draw(record, study, &name)?);
         }
         text.push_str(&left_out(record));
         text.push_str(&closing(&record.machine));
@@ -139,7 +232,7 @@ fn opening(machine: &Machine) -> String {
     )
 }
 
-fn section(study: &Study<'_>, suffix: &str) -> String {
+fn section(record: &Record, study: &Study<'_>, suffix: &str) -> String {
     let mut text = format!(
         "\n## {} instrument, {} endpoints for each Service\n\n{}\n\n### Findings\n\n",
         capitalised(study.instrument),
@@ -149,6 +242,8 @@ fn section(study: &Study<'_>, suffix: &str) -> String {
     for finding in findings::findings(study) {
         let _ = writeln!(text, "{finding}");
     }
+    text.push_str(&ratios::section(study, record));
+    text.push_str(&disruption::section(study, record, suffix));
     for subject in &SUBJECTS {
         if study.series(subject.metric).is_empty() {
             continue;
@@ -160,12 +255,12 @@ fn section(study: &Study<'_>, suffix: &str) -> String {
              Median over rounds, and in brackets its 95 % interval:\n\n{}",
             table::medians(study, *metric)
         );
-        let parts = match metric {
-            Metric::ColdLoadNs => &COLD_LOAD_PARTS,
-            Metric::EndpointAddedNs => &ENDPOINT_ADDED_PARTS,
-            _ => continue,
-        };
-        let parts = table::parts(study, *metric, parts);
+        if metric.is_memory() {
+            let each = table::per_service(study, *metric);
+            let _ = write!(text, "\nFor each Service, without what `none` has:\n\n{each}");
+        }
+        let Metric::Update(operation, Part::Whole) = *metric else { continue };
+        let parts = table::parts(study, operation);
         let _ = write!(
             text,
             "\nWhere the time goes (medians over rounds, which need not add up):\n\n{parts}"
@@ -212,15 +307,23 @@ fn draw(
     suffix: &str,
 ) -> Result<Vec<(String, String)>, ChartError> {
     let drawn = |subject: &Subject| {
-        let series = study.series(subject.metric);
+        let mut series = study.series(subject.metric);
+        // Without rules memory grows by noise only, which would fill the chart.
+        series.retain(|s| !subject.metric.is_memory() || s.name != BASELINE);
+        let unit = study.unit_of(subject.metric);
         let file = format!("{}{suffix}.svg", subject.file);
-        let chart = chart_of(record, study, subject, &series);
+        let chart = chart_of(record, (study, unit), subject, &series);
         chart::draw(&chart).map(|svg| (file, svg))
     };
     SUBJECTS.iter().filter(|s| !study.series(s.metric).is_empty()).map(drawn).collect()
 }
 
-fn chart_of(record: &Record, study: &Study<'_>, subject: &Subject, series: &[Series<'_>]) -> Chart {
+fn chart_of(
+    record: &Record,
+    (study, unit): (&Study<'_>, Unit),
+    subject: &Subject,
+    series: &[Series<'_>],
+) -> Chart {
     let rounds = series.iter().flat_map(|s| s.points.iter().map(|p| p.rounds)).max();
     let machine = &record.machine;
     Chart {
@@ -235,8 +338,8 @@ fn chart_of(record: &Record, study: &Study<'_>, subject: &Subject, series: &[Ser
             ),
             format!("{}; {}; {} CPUs.", machine.kernel, machine.cpu, machine.cores),
         ],
-        axis: format!("{}, {}", study.unit.axis(), subject.axis),
-        unit: study.unit,
+        axis: format!("{}, {}", unit.axis(), subject.axis),
+        unit,
         lines: series.iter().map(line_of).collect(),
     }
 }
@@ -248,13 +351,26 @@ fn line_of(series: &Series<'_>) -> Line {
         middle: real(point.summary.p50),
         high: real(point.summary.p99),
     };
-    Line { name: series.name.clone(), points: series.points.iter().map(mark).collect() }
+    Line {
+        name: series.name.clone(),
+        note: findings::growth_note(series),
+        // A logarithmic scale has no place for 0.
+        points: series.points.iter().filter(|p| p.summary.p50 > 0).map(mark).collect(),
+    }
 }
 
 fn left_out(record: &Record) -> String {
     let mut text = String::new();
     for absent in record.absent() {
         let _ = writeln!(text, "- **{}** was not measured: {}", absent.backend, absent.absent);
+    }
+    // Each round finds the same limits.
+    let limits: BTreeSet<_> = record
+        .capped()
+        .map(|c| (c.backend.as_str(), c.services, c.cap_seconds, c.capped.as_str()))
+        .collect();
+    for (backend, size, cap, why) in limits {
+        let _ = writeln!(text, "- {backend} with {} (cap {cap} s): {why}", services(size));
     }
     for void in record.voided() {
         let _ = writeln!(

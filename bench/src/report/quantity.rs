@@ -9,13 +9,15 @@ pub(crate) enum Unit {
     Nanoseconds,
     /// Guest instructions.
     Instructions,
+    /// Bytes.
+    Bytes,
 }
 
 impl Unit {
-    /// The unit that a record calls `name`.
-    pub(crate) fn of(name: &str) -> Self {
+    /// The unit in which this instrument counts time.
+    pub(crate) fn of_instrument(name: &str) -> Self {
         match name {
-            "instructions" => Self::Instructions,
+            "guest" => Self::Instructions,
             _ => Self::Nanoseconds,
         }
     }
@@ -25,6 +27,7 @@ impl Unit {
         let steps = match self {
             Self::Nanoseconds => [(1e9, " s"), (1e6, " ms"), (1e3, " µs"), (1.0, " ns")],
             Self::Instructions => [(1e9, " G"), (1e6, " M"), (1e3, " k"), (1.0, "")],
+            Self::Bytes => [(1e9, " GB"), (1e6, " MB"), (1e3, " kB"), (1.0, " B")],
         };
         let fitting = steps.iter().find(|(size, _)| value.abs() >= *size);
         let (size, suffix) = *fitting.unwrap_or(&steps[3]);
@@ -36,6 +39,7 @@ impl Unit {
         match self {
             Self::Nanoseconds => "time",
             Self::Instructions => "instructions",
+            Self::Bytes => "memory",
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Invariant: sorts and picks; every value is one of the record's.
 
-use crate::metric::Metric;
+use crate::metric::{Metric, Operation};
 use crate::plan::BASELINE;
 use crate::record::{Figure, Record};
 use crate::report::quantity::Unit;
@@ -14,7 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug)]
 pub(crate) struct Study<'a> {
     pub(crate) instrument: &'a str,
-    pub(crate) unit: Unit,
+    /// Of everything that is a time.
+    unit: Unit,
     pub(crate) endpoints: u32,
     pub(crate) seed: u64,
     figures: Vec<&'a Figure>,
@@ -65,11 +66,21 @@ impl<'a> Study<'a> {
         let figures: Vec<&Figure> = record.figures().filter(own).collect();
         Self {
             instrument,
-            unit: Unit::of(figures.first().map_or("ns", |f| f.unit.as_str())),
+            unit: Unit::of_instrument(instrument),
             endpoints,
             seed: figures.first().map_or(0, |f| f.seed),
             figures,
         }
+    }
+
+    /// The unit of `metric`.
+    pub(crate) fn unit_of(&self, metric: Metric) -> Unit {
+        if metric.is_memory() { Unit::Bytes } else { self.unit }
+    }
+
+    /// Whether updates of every kind were measured.
+    pub(crate) fn has_every_operation(&self) -> bool {
+        self.figures.iter().any(|f| f.metric == Operation::FullResync.whole())
     }
 
     /// The series of `metric`, the baseline `none` first, then by name.

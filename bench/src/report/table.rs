@@ -2,7 +2,7 @@
 //!
 //! Invariant: prints values of the record and computes no figure but ratios.
 
-use crate::metric::Metric;
+use crate::metric::{Metric, Operation, Part};
 use crate::plan::BASELINE;
 use crate::report::findings;
 use crate::report::quantity::{Unit, count, three_digits};
@@ -25,7 +25,7 @@ pub(crate) fn medians(study: &Study<'_>, metric: Metric) -> String {
     for size in sizes {
         let mut cells: Vec<String> = series
             .iter()
-            .map(|s| s.at(size).map_or_else(missing, |p| median(p, study.unit)))
+            .map(|s| s.at(size).map_or_else(missing, |p| median(p, study.unit_of(metric))))
             .collect();
         if let [Some(nft), Some(iptables)] = duel {
             let both = nft.at(size).zip(iptables.at(size));
@@ -36,7 +36,7 @@ pub(crate) fn medians(study: &Study<'_>, metric: Metric) -> String {
     text
 }
 
-fn missing() -> String {
+pub(crate) fn missing() -> String {
     "–".to_owned()
 }
 
@@ -56,22 +56,48 @@ fn median(point: &Point<'_>, unit: Unit) -> String {
     }
 }
 
+/// `metric` by the number of Services, with what `none` has taken off: a row for each number
+/// of Services and a column for each backend.
+pub(crate) fn per_service(study: &Study<'_>, metric: Metric) -> String {
+    let all = study.series(metric);
+    let none = study.series_of(metric, BASELINE);
+    let series: Vec<&Series<'_>> = all.iter().filter(|s| s.name != BASELINE).collect();
+    let sizes: BTreeSet<u32> =
+        series.iter().flat_map(|s| s.points.iter().map(|p| p.services)).collect();
+    let names: Vec<&str> = series.iter().map(|s| s.name.as_str()).collect();
+    let mut text = header("Services", &names);
+    for size in sizes {
+        let nothing = none.as_ref().and_then(|s| s.at(size)).map_or(0.0, Point::middle);
+        let each = |p: &Point<'_>| (p.middle() - nothing).max(0.0) / f64::from(size);
+        let cell = |s: &&Series<'_>| {
+            s.at(size).map_or_else(missing, |p| study.unit_of(metric).format(each(p)))
+        };
+        let cells: Vec<String> = series.iter().map(cell).collect();
+        let _ = writeln!(text, "| {} | {} |", count(size), cells.join(" | "));
+    }
+    text
+}
+
 /// Where the time of an update goes: the medians of its parts, a row for each backend and
 /// number of Services.
-pub(crate) fn parts(study: &Study<'_>, whole: Metric, parts: &[(&str, Metric)]) -> String {
+pub(crate) fn parts(study: &Study<'_>, operation: Operation) -> String {
+    let metric = |part: &Part| Metric::Update(operation, *part);
+    let has_figures = |part: &Part| !study.series(metric(part)).is_empty();
+    let parts: Vec<Part> = Part::ALL[1..].iter().copied().filter(has_figures).collect();
     let mut names: Vec<&str> = vec!["Services"];
-    names.extend(parts.iter().map(|(name, _)| *name));
+    names.extend(parts.iter().map(|part| part.name()));
     names.push("whole");
     let mut text = header("Backend", &names);
+    let whole = operation.whole();
     for series in study.series(whole) {
         for point in &series.points {
             let of = |metric: Metric| {
                 let part = study.series_of(metric, &series.name);
                 let found = part.as_ref().and_then(|s| s.at(point.services));
-                found.map_or_else(missing, |p| study.unit.format(p.middle()))
+                found.map_or_else(missing, |p| study.unit_of(metric).format(p.middle()))
             };
             let mut cells = vec![series.name.clone(), count(point.services)];
-            cells.extend(parts.iter().map(|(_, metric)| of(*metric)));
+            cells.extend(parts.iter().map(|part| of(metric(part))));
             cells.push(of(whole));
             let _ = writeln!(text, "| {} |", cells.join(" | "));
         }
@@ -97,11 +123,12 @@ pub(crate) fn percentiles(study: &Study<'_>, metric: Metric) -> String {
     ];
     let mut text = header("Backend", &names);
     let baseline = study.series_of(metric, BASELINE);
+    let unit = study.unit_of(metric);
     for series in study.series(metric) {
         for point in &series.points {
             let s = point.summary;
             let values = [s.min, s.p01, s.p50, s.p90, s.p99, s.p999, s.max, s.mad];
-            let values: Vec<String> = values.iter().map(|v| study.unit.format(real(*v))).collect();
+            let values: Vec<String> = values.iter().map(|v| unit.format(real(*v))).collect();
             let _ = writeln!(
                 text,
                 "| {} | {} | {} | {} | {} | {} |",
@@ -123,7 +150,7 @@ fn ratio(baseline: Option<&Series<'_>>, point: &Point<'_>) -> String {
     same.map_or_else(missing, |b| three_digits(ratio(b)))
 }
 
-fn header(first: &str, names: &[&str]) -> String {
+pub(crate) fn header(first: &str, names: &[&str]) -> String {
     let rule = "---:|".repeat(names.len());
     format!("| {first} | {} |\n|---|{rule}\n", names.join(" | "))
 }

@@ -1,7 +1,7 @@
 //! Reports of invented records: what is said, drawn and left unsaid.
 
 use super::*;
-use crate::record::{Absent, Entry, Figure, Voided};
+use crate::record::{Absent, Capped, Disruption, Entry, Figure, Slot, Voided};
 use crate::stats::Summary;
 
 const SIZES: [u32; 5] = [1, 10, 100, 1_000, 10_000];
@@ -50,7 +50,7 @@ fn figure(backend: &str, metric: Metric, services: u32, round: Option<u32>, all:
 
 fn record() -> Record {
     let first = Metric::FirstPacketNs;
-    let load = Metric::ColdLoadNs;
+    let load = Operation::ColdLoad.whole();
     let mut all = entries("none", first, |_| 3_200.0);
     all.extend(entries("nft", first, |n| 4_300.0 + 100.0 * n.log10()));
     all.extend(entries("iptables", first, |n| 4_100.0 + 2.1 * n));
@@ -164,6 +164,75 @@ fn noisy_baselines_are_pointed_out() {
         }
     }
     assert!(text_of(&record).contains("Noise: 5 of 50 blocks"));
+}
+
+/// A peer that stops early is extrapolated, and the table says so.
+#[test]
+fn a_ratio_that_was_not_measured_is_told_apart() {
+    let mut record = record();
+    let whole = Operation::ColdLoad.whole();
+    record.entries.extend(entries("nft", Operation::FullResync.whole(), |n| 900.0 * n));
+    let peer = entries("kube-proxy-1.33", whole, |n| 1e6 + 40.0 * n * n);
+    let small = |e: &Entry| matches!(e, Entry::Figure(f) if f.services < 10_000);
+    record.entries.extend(peer.into_iter().filter(small));
+    record.entries.push(Entry::Capped(Capped {
+        backend: "kube-proxy-1.33".to_owned(),
+        services: 10_000,
+        endpoints: 3,
+        round: 0,
+        cap_seconds: 120,
+        capped: "loading did not end within 120 s".to_owned(),
+    }));
+    let text = text_of(&record);
+    let row = text.lines().find(|l| l.starts_with("| kube-proxy-1.33 | 1,000 |")).expect("a row");
+    let (measured, extrapolated) = row.split_once('*').expect("one that is extrapolated");
+    assert!(measured.ends_with("| 18.6 | ") && extrapolated.contains(" (n^1.99)*"), "{row}");
+    assert!(text.contains("within the cap of 120 s"));
+    assert!(text.contains("kube-proxy-1.33 with 10,000 Services (cap 120 s): loading did not"));
+}
+
+fn disruption(backend: &str, round: u32, lost: u32) -> Entry {
+    let slot = |n: u64| Slot { at_ns: n * 20_000_000, p50: 9_000, max: 40_000 + n, astray: 0 };
+    Entry::Disruption(Disruption {
+        instrument: "native".to_owned(),
+        backend: backend.to_owned(),
+        services: 1_000,
+        endpoints: 3,
+        round,
+        seed: 1,
+        operation: "endpoint_swapped".to_owned(),
+        updates: 1_000,
+        packet_interval_ns: 1_000_000,
+        late_ns: 1_000_000,
+        latency: Summary::of(&[9_000, 10_000, 2_000_000]).expect("samples"),
+        sent: 5_000,
+        lost,
+        wrong: 0,
+        late: 5,
+        late_on_way: 1,
+        longest_way_ns: 1_500_000,
+        late_between: 4,
+        spans: vec![(300_000_000, 300_050_000)],
+        slots: (0..250).map(slot).collect(),
+    })
+}
+
+#[test]
+fn what_packets_noticed_is_added_up_and_drawn() {
+    let mut record = record();
+    for (round, lost) in [(0, 0), (1, 2)] {
+        record.entries.push(disruption("iptables", round, lost));
+        record.entries.push(disruption("nft-constant-time", round, 0));
+    }
+    let report = Report::of(&record).expect("a report");
+    let text = &report.files[0].1;
+    assert!(text.contains("iptables: 2000 updates, 10000 packets: **2 lost and 0 wrong**; 0.1 %"));
+    assert!(text.contains("nft-constant-time: 2000 updates, 10000 packets: no packet was lost"));
+    let chart = report.files.iter().find(|(name, _)| name == "packets-endpoint-swapped.svg");
+    let svg = &chart.expect("drawn").1;
+    for words in ["1000 updates, 5000 packets: 0 lost", "nft-constant-time", "1,000 Services"] {
+        assert!(svg.contains(words), "{words:?} is missing");
+    }
 }
 
 /// Two instruments count different things: no table and no chart has both.

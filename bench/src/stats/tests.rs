@@ -180,3 +180,20 @@ fn growth_needs_two_sizes() {
     assert_eq!(growth(&[(10.0, 5.0), (10.0, 6.0)]), None);
     assert_eq!(growth(&[(1.0, 0.0), (10.0, 6.0)]), None);
 }
+
+#[test]
+fn a_law_goes_on_beyond_the_largest_size() {
+    let law = |x: f64| 5.0 + 0.002 * x * x;
+    let points: Vec<_> = [1.0, 100.0, 1_000.0, 3_000.0].map(|x| (x, law(x))).to_vec();
+    let (value, exponent) = extrapolate(&points, 30_000.0).expect("it grows");
+    assert!((value / law(30_000.0) - 1.0).abs() < 0.05 && (exponent - 2.0).abs() < 0.05);
+    assert_eq!(extrapolate(&points[..1], 30_000.0), None, "one size is no law");
+}
+
+/// What goes up and then down again has no law, and nothing is made of it.
+#[test]
+fn what_is_unsteady_has_no_law() {
+    let points = [(1_000.0, 10.0), (2_500.0, 90.0), (5_000.0, 40.0), (10_000.0, 30.0)];
+    assert_eq!(growth(&points), Some(Growth::Unclear { factor: 9.0 }));
+    assert_eq!(extrapolate(&points, 30_000.0), None);
+}
