@@ -4,3 +4,4 @@
 //! Invariant: reads cases and Services; what a packet did is told by `nfc-lab`.
 
 pub mod case;
+pub mod manifest;
