@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 /// Compiles Kubernetes Services to kernel packet rules.
 #[derive(Debug, Parser)]
-#[command(name = "nfc", version, max_term_width = 90)]
+#[command(name = "nfc", version, max_term_width = 110)]
 #[command(long_about = "\
 Compiles Kubernetes Services to kernel packet rules: nftables, iptables (legacy) or IPVS.
 
