@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("nfc-backend", &["nfc-ir", "nfc-netlink"]),
     ("nfc-ruleset", &["nfc-backend", "nfc-ir", "nfc-netlink"]),
     ("nfc-iptables", &["nfc-backend", "nfc-ir"]),
-    ("nfc-nft", &["nfc-backend", "nfc-ir", "nfc-netlink", "nfc-ruleset"]),
+    ("nfc-nft", &["nfc-backend", "nfc-ir", "nfc-ruleset"]),
     ("nfc-ipvs", &["nfc-backend", "nfc-ir", "nfc-netlink", "nfc-ruleset"]),
     ("nfc-kernel", &["nfc-backend", "nfc-netlink"]),
     (
