@@ -94,6 +94,9 @@ fn carry_out(arguments: Arguments, results: &Path) -> anyhow::Result<()> {
             protocol: arguments.protocol.unwrap_or(Transport::Udp),
         });
     }
+    if arguments.instrument == "guest" && std::env::var_os("NFC_GUEST").is_none() {
+        bail!("--instrument guest is for the guest, where clocks count: run scripts/bench-guest");
+    }
     let order = Order {
         command: arguments.command.clone().unwrap_or_else(|| command(std::env::args_os().skip(1))),
         instrument: arguments.instrument.clone(),

@@ -145,8 +145,12 @@ fn version(tool: &'static str, ask: &str) -> Option<(String, String)> {
     Some((tool.to_owned(), text.lines().next()?.trim().to_owned()))
 }
 
-/// The commit that the program was built from, while its sources are where they were.
+/// The commit that the program was built from, while its sources are where they were; in
+/// the guest, where they are not, what `scripts/bench-guest` says.
 fn commit() -> Option<String> {
+    if let Ok(told) = std::env::var("NFC_COMMIT") {
+        return Some(told);
+    }
     let sources = env!("CARGO_MANIFEST_DIR");
     // git refuses folders of other users, which is what root sees under sudo.
     let trust = format!("safe.directory={}", sources.trim_end_matches("/bench"));
