@@ -2,26 +2,13 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test panics to keep its backtrace")]
 
+mod stage;
+
 use nfc::registry;
 use nfc_backend::AnyBackend;
-use nfc_ir::{Ir, ProxyMode, eval};
-use nfc_manifest::{Document, Loaded, Settings};
+use nfc_ir::{ProxyMode, eval};
 use nfc_netns_tests::case::{self, Case, Scene};
-
-fn document(name: &str, text: &str) -> Document {
-    Document { name: name.to_owned(), text: text.to_owned() }
-}
-
-/// What a scene means under the promises of `mode`.
-fn load(case: &Case, scene: &Scene, mode: ProxyMode) -> Ir {
-    let (settings, _) = nfc_manifest::read_settings(&document(&case.name, &case.config))
-        .unwrap_or_else(|d| panic!("{}", nfc_manifest::render_all(&d, false)));
-    let settings = Settings { families: [scene.family].into(), ..settings.for_mode(mode) };
-    let objects = [document(&case.name, &scene.objects)];
-    let Loaded { mut irs, .. } = nfc_manifest::load(&objects, &settings)
-        .unwrap_or_else(|d| panic!("{}", nfc_manifest::render_all(&d, false)));
-    irs.remove(&scene.family).expect("the family that was asked for")
-}
+use stage::meaning;
 
 fn scenes() -> Vec<(Case, Scene)> {
     let all = case::all().into_iter();
@@ -34,7 +21,7 @@ fn eval_gives_every_packet_its_fate() {
     let mut wrong = Vec::new();
     for (case, scene) in scenes() {
         for mode in ProxyMode::ALL {
-            let ir = load(&case, &scene, mode);
+            let ir = meaning(&case, &scene, mode);
             for flow in &scene.flows {
                 let Some(fate) = flow.fates.get(&mode) else { continue };
                 let outcome = eval(&ir, mode, &flow.packet);
@@ -58,7 +45,7 @@ fn tracer_agrees(backend: &dyn AnyBackend) {
     let mut judged = 0;
     let mut wrong = Vec::new();
     for (case, scene) in scenes() {
-        let ir = load(&case, &scene, mode);
+        let ir = meaning(&case, &scene, mode);
         let lowered = backend.lower(&ir);
         let gaps: Vec<_> = lowered.unsupported.iter().map(|u| u.reason.feature).collect();
         assert!(gaps.iter().all(|f| *f == "session affinity"), "{}: {gaps:?}", case.name);

@@ -7,20 +7,11 @@ mod stage;
 
 use nfc_kernel::Feature;
 use nfc_lab::need;
+use stage::nfc;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-
-/// The binary, which cargo builds for the tests of its own package only: it lies beside
-/// this test's folder.
-fn nfc() -> PathBuf {
-    let test = std::env::current_exe().expect("this test");
-    let folder = test.parent().and_then(Path::parent).expect("the target folder");
-    let binary = folder.join("nfc");
-    assert!(binary.exists(), "{} is not built: run cargo test --workspace", binary.display());
-    binary
-}
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

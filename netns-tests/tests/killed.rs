@@ -10,22 +10,15 @@ use nfc_ir::{Family, Ir, Node, Protocol};
 use nfc_kernel::{Feature, Namespace};
 use nfc_lab::need;
 use nfc_netns_tests::manifest;
-use stage::{inside, tool};
+use stage::{inside, nfc, tool};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 const SERVICES: u32 = 300;
 const KILLS: u32 = 20;
-
-/// The binary lies beside this test's folder, as cargo builds a workspace.
-fn nfc() -> PathBuf {
-    let test = std::env::current_exe().expect("this test");
-    let folder = test.parent().and_then(Path::parent).expect("the target folder");
-    folder.join("nfc")
-}
 
 /// A manifest on disk, gone when dropped.
 struct Manifest(PathBuf);

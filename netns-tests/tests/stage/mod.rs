@@ -11,7 +11,7 @@ use nfc_lab::{Landing, Settings, Witness, World};
 use nfc_manifest::{Document, source};
 use nfc_netns_tests::case::{Case, Scene};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// What a backend needs. Where a kernel lacks it, `scripts/guest-test` has one that does not.
@@ -35,6 +35,16 @@ fn patience() -> Option<Duration> {
 
 pub fn backend(name: &str) -> Box<dyn AnyBackend> {
     registry::find(name).unwrap_or_else(|| panic!("no backend is called {name}"))
+}
+
+/// The binary, which cargo builds for the tests of its own package only: it lies beside
+/// this test's folder.
+pub fn nfc() -> PathBuf {
+    let test = std::env::current_exe().expect("this test");
+    let folder = test.parent().and_then(Path::parent).expect("the target folder");
+    let binary = folder.join("nfc");
+    assert!(binary.exists(), "{} is not built: run cargo test --workspace", binary.display());
+    binary
 }
 
 /// What a scene means under the promises of `mode`.
