@@ -188,6 +188,9 @@ fn a_sample_written_as_a_case_reads_back_as_itself() {
                 let mut loaded = nfc_manifest::load(&objects, &settings)
                     .unwrap_or_else(|d| panic!("{}", nfc_manifest::render_all(&d, false)));
                 let again = loaded.irs.remove(&family).expect("the family that was asked for");
+                let schedulers =
+                    |ir: &Ir| -> Vec<_> { ir.services().iter().map(|s| s.scheduler).collect() };
+                assert_eq!(schedulers(&ir), schedulers(&again), "seed {seed}");
                 for packet in &packets {
                     let (meant, read) = (eval(&ir, mode, packet), eval(&again, mode, packet));
                     assert!(

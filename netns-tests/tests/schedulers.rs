@@ -1,4 +1,4 @@
-//! Schedulers beyond kube-proxy's, with real packets through nft, which has all of them.
+//! Schedulers beyond kube-proxy's, with real packets through the backends that have them.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test panics to keep its backtrace")]
 
@@ -16,12 +16,12 @@ fn ir(family: Family, scheduler: Scheduler, endpoints: u32) -> Ir {
     Ir::new(family, Node::default(), vec![service]).expect("valid")
 }
 
-fn ready(what: &str, ir: &Ir) -> Option<Stage> {
-    if !need(&format!("{what} ({})", ir.family()), &needs("nft", ir.family())) {
+fn ready(what: &str, name: &str, ir: &Ir) -> Option<Stage> {
+    if !need(&format!("{what} ({name}, {})", ir.family()), &needs(name, ir.family())) {
         return None;
     }
     let stage = Stage::new(ir);
-    stage.load(backend("nft").as_ref(), ir);
+    stage.load(backend(name).as_ref(), ir);
     Some(stage)
 }
 
@@ -51,15 +51,16 @@ fn endpoint(landing: Landing) -> SocketAddr {
 
 #[test]
 fn round_robin_takes_turns() {
-    for family in Family::ALL {
+    let each = ["nft", "iptables"].map(|name| Family::ALL.map(|family| (name, family)));
+    for (name, family) in each.into_iter().flatten() {
         let ir = ir(family, Scheduler::RoundRobin, 4);
-        let Some(mut stage) = ready("round robin takes turns", &ir) else { return };
+        let Some(mut stage) = ready("round robin takes turns", name, &ir) else { continue };
         let mut seen: BTreeMap<SocketAddr, u32> = BTreeMap::new();
         for _ in 0..40 {
             let packet = from(&ir, SocketAddr::new(client(family, 1), 1));
             *seen.entry(endpoint(stage.send(&packet))).or_default() += 1;
         }
-        assert_eq!(seen.into_values().collect::<Vec<_>>(), [10; 4], "{family}");
+        assert_eq!(seen.into_values().collect::<Vec<_>>(), [10; 4], "{name}, {family}");
     }
 }
 
@@ -68,7 +69,7 @@ fn source_hash_sends_a_client_to_one_endpoint() {
     for family in Family::ALL {
         let ir = ir(family, Scheduler::SourceHash, 4);
         let what = "source hash sends a client to one endpoint";
-        let Some(mut stage) = ready(what, &ir) else { return };
+        let Some(mut stage) = ready(what, "nft", &ir) else { return };
         let mut used = BTreeSet::new();
         for i in 1..=60 {
             let packet = from(&ir, SocketAddr::new(client(family, i), 1));
@@ -87,7 +88,7 @@ fn maglev_moves_few_connections_when_an_endpoint_goes() {
     for family in Family::ALL {
         let old = ir(family, Scheduler::Maglev, 10);
         let what = "maglev moves few connections when an endpoint goes";
-        let Some(mut stage) = ready(what, &old) else { return };
+        let Some(mut stage) = ready(what, "nft", &old) else { return };
         let sources: Vec<_> =
             (0..400).map(|i| SocketAddr::new(client(family, i / 4), 1000 + i)).collect();
         let land = |stage: &mut Stage, ir: &Ir| -> Vec<_> {

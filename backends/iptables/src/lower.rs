@@ -15,7 +15,7 @@ mod plan;
 use crate::names::{ChainName, Table};
 use crate::program::{Chain, Program, Rule};
 use nfc_backend::{Lowered, Reason, Unsupported};
-use nfc_ir::{Ir, ProxyMode, Scheduler};
+use nfc_ir::{Ir, ProxyMode, Scheduler, Service};
 use plan::Plan;
 
 /// With more endpoints than this, kube-proxy leaves out the comments of which there is one
@@ -65,29 +65,30 @@ impl Output {
 
 fn unsupported(ir: &Ir) -> Vec<Unsupported> {
     let missing = ir.services().iter().filter_map(|service| {
-        let why = match service.scheduler {
-            Scheduler::Random => return None,
-            Scheduler::RoundRobin => {
-                "kube-proxy's iptables mode takes no turns; endpoints are picked at random"
-            }
-            Scheduler::SourceHash | Scheduler::Maglev => {
-                "no match of iptables hashes addresses into a choice of targets; endpoints \
-                 are picked at random"
-            }
-        };
-        let feature = match service.scheduler {
-            Scheduler::Random => return None,
-            Scheduler::RoundRobin => "scheduler round-robin",
-            Scheduler::SourceHash => "scheduler source-hash",
-            Scheduler::Maglev => "scheduler maglev",
-        };
-        Some(Unsupported {
-            service: service.name.clone(),
-            protocol: service.protocol,
-            reason: Reason { feature, why },
-        })
+        let reason = missing_scheduler(service)?;
+        Some(Unsupported { service: service.name.clone(), protocol: service.protocol, reason })
     });
     let mut missing: Vec<_> = missing.collect();
     missing.sort();
     missing
+}
+
+/// What of the Service's scheduler iptables cannot say.
+fn missing_scheduler(service: &Service) -> Option<Reason> {
+    const NO_HASH: &str = "no match of iptables hashes addresses into a choice of targets; \
+                           endpoints are picked at random";
+    let (feature, why) = match service.scheduler {
+        Scheduler::Random => return None,
+        Scheduler::RoundRobin if endpoints::weigh_the_same(service.endpoints.iter()) => {
+            return None;
+        }
+        Scheduler::RoundRobin => (
+            "scheduler round-robin with weights",
+            "a rule counts to one packet in so many, not to several; endpoints of different \
+             weights are picked at random",
+        ),
+        Scheduler::SourceHash => ("scheduler source-hash", NO_HASH),
+        Scheduler::Maglev => ("scheduler maglev", NO_HASH),
+    };
+    Some(Reason { feature, why })
 }

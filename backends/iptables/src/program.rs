@@ -102,6 +102,8 @@ pub enum Match {
     DestinationIsLocal,
     /// Holds at random.
     Probability(Share),
+    /// Holds for one packet in so many, the first included; the rule counts those it is asked of.
+    Turn(u32),
     /// The source was recorded in the list of that chain's name less than so many seconds
     /// ago. Older records are thrown away.
     SeenWithin(ChainName, u32),

@@ -146,6 +146,7 @@ fn write_match(f: &mut Formatter<'_>, each: &Match) -> fmt::Result {
             let probability = share.probability();
             write!(f, " -m statistic --mode random --probability {probability:.10}")
         }
+        Match::Turn(every) => write!(f, " -m statistic --mode nth --every {every} --packet 0"),
         Match::SeenWithin(list, seconds) => {
             write!(f, " -m recent --name {list} --rcheck --seconds {seconds} --reap")
         }

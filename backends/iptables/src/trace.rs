@@ -236,6 +236,7 @@ impl Walk<'_> {
         for each in &rule.matches {
             chance *= match each {
                 Match::Probability(share) => share.probability(),
+                Match::Turn(every) => 1.0 / f64::from(*every),
                 certain => f64::from(u8::from(self.holds(hook, rule, certain, course)?)),
             };
             if chance <= 0.0 {
@@ -278,7 +279,7 @@ impl Walk<'_> {
             Match::Mark(mask, sense) => sense.of(course.mark & mask == *mask),
             Match::SourceIsLocal => self.is_local(source),
             Match::DestinationIsLocal => self.is_local(course.destination.ip()),
-            Match::Probability(_) => {
+            Match::Probability(_) | Match::Turn(_) => {
                 return Err(error(hook, "chance was asked for certainty".into()));
             }
         })

@@ -32,10 +32,24 @@ fn weights_are_shares_of_what_remains() {
 }
 
 #[test]
+fn turns_are_counted_by_the_rules() {
+    let mut even = service(0, 3);
+    even.scheduler = Scheduler::RoundRobin;
+    let text = Iptables.render(&[lower(Node::default(), vec![even])]);
+    let turns: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.split_once("--mode nth ")?.1.split_once(" -j"))
+        .map(|(turn, _)| turn)
+        .collect();
+    assert_eq!(turns, ["--every 3 --packet 0", "--every 2 --packet 0"]);
+}
+
+#[test]
 fn other_schedulers_are_declined() {
     let mut services = [0, 1, 2, 3].map(|i| service(i, 2));
     let asked =
         [Scheduler::Random, Scheduler::RoundRobin, Scheduler::SourceHash, Scheduler::Maglev];
+    services[1].endpoints[0].weight = 2.try_into().unwrap();
     for (service, scheduler) in services.iter_mut().zip(asked) {
         service.scheduler = scheduler;
     }
@@ -46,14 +60,14 @@ fn other_schedulers_are_declined() {
     assert_eq!(
         declined,
         [
-            ("svc-000001", "scheduler round-robin"),
+            ("svc-000001", "scheduler round-robin with weights"),
             ("svc-000002", "scheduler source-hash"),
             ("svc-000003", "scheduler maglev")
         ]
     );
     assert!(lowered.unsupported.iter().all(|u| {
         let Reason { why, .. } = u.reason;
-        why.ends_with("endpoints are picked at random")
+        why.ends_with("are picked at random")
     }));
 }
 

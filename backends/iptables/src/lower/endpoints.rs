@@ -6,7 +6,7 @@ use super::Output;
 use super::plan::Plan;
 use crate::names::ChainName;
 use crate::program::{Chain, Match, Rule, Share, Target};
-use nfc_ir::Endpoint;
+use nfc_ir::{Endpoint, Scheduler};
 
 /// Fills the chains that spread, and writes a chain for each endpoint in use. Without
 /// `has_comments`, as kube-proxy does in large clusters, rules say nothing for people.
@@ -34,7 +34,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// First the clients that have an endpoint already, then everybody, at random.
+    /// First the clients that have an endpoint already, then everybody, at random or in turn.
     fn spread(&self, rules: &mut Vec<Rule>, endpoints: &[(&Endpoint, ChainName)]) {
         if let Some(affinity) = self.plan.service.affinity {
             let seconds = affinity.timeout_seconds.get();
@@ -43,13 +43,19 @@ impl Writer<'_> {
             }));
         }
         let weight = |e: &Endpoint| u32::from(e.weight.get());
+        let is_even = weigh_the_same(endpoints.iter().map(|(e, _)| *e));
         let mut remaining: u32 = endpoints.iter().map(|(e, _)| weight(e)).sum();
         for (endpoint, chain) in endpoints {
             let weight = weight(endpoint);
             let share = Share { weight, remaining };
             let is_last = weight == remaining;
-            let chance = (!is_last).then_some(Match::Probability(share));
-            rules.push(self.pick(endpoint, *chain, chance));
+            let when = match self.plan.service.scheduler {
+                // Of the packets that get here, none was taken by a rule before: where all
+                // weigh the same, one in each round of those that are left is this one's.
+                Scheduler::RoundRobin if is_even => Match::Turn(remaining / weight),
+                _ => Match::Probability(share),
+            };
+            rules.push(self.pick(endpoint, *chain, (!is_last).then_some(when)));
             remaining -= weight;
         }
     }
@@ -76,4 +82,10 @@ impl Writer<'_> {
         ];
         Chain { owner: Some(self.plan.owner_of(endpoint)), rules }
     }
+}
+
+/// Whether no endpoint is to get more than another.
+pub(super) fn weigh_the_same<'a>(mut endpoints: impl Iterator<Item = &'a Endpoint>) -> bool {
+    let first = endpoints.next();
+    endpoints.all(|e| Some(e.weight) == first.map(|f| f.weight))
 }

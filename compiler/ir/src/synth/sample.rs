@@ -144,9 +144,15 @@ impl Maker {
                 .one_in(6)
                 .then(|| Affinity { timeout_seconds: NonZeroU32::MIN.saturating_add(99) }),
             health_check_port: health_check.then(|| port(31_000 + index)),
-            scheduler: Scheduler::Random,
+            scheduler: self.scheduler(),
             endpoints: self.endpoints(),
         }
+    }
+
+    /// Mostly kube-proxy's own. Maglev is left out: its table rounds the shares.
+    fn scheduler(&mut self) -> Scheduler {
+        let others = [Scheduler::RoundRobin, Scheduler::SourceHash];
+        if self.dice.one_in(4) { self.dice.pick(&others) } else { Scheduler::Random }
     }
 
     fn policy(&mut self) -> TrafficPolicy {
