@@ -15,7 +15,8 @@
 use crate::{Affinity, Family, Frontend, Node, Port, Protocol, Service, ServiceName};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::net::IpAddr;
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
 
 /// All Services of one family for one node, checked. See the module's list of invariants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,8 +161,39 @@ impl Ir {
 /// kube-proxy sorts endpoints by the text "ip:port", so that 10.0.0.10:80 comes before
 /// 10.0.0.1:80, and keeps one of those that are equal, a local one first.
 fn sort_endpoints(service: &mut Service) {
-    service.endpoints.sort_by_cached_key(|e| (e.address.to_string(), !e.local));
+    service.endpoints.sort_by_cached_key(|e| (AddressText::of(e.address), !e.local));
     service.endpoints.dedup_by(|later, kept| later.address == kept.address);
+}
+
+/// The text of an address, compared as such. It is held in place, because an input has
+/// hundreds of thousands of them.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct AddressText {
+    /// Zeros behind its end, which are less than any letter.
+    text: [u8; Self::MAX],
+    length: usize,
+}
+
+impl AddressText {
+    /// `[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255%4294967295]:65535` fits.
+    const MAX: usize = 64;
+
+    fn of(address: SocketAddr) -> Self {
+        let mut text = Self { text: [0; Self::MAX], length: 0 };
+        let written = write!(text, "{address}");
+        debug_assert!(written.is_ok(), "{address} is longer than any address");
+        text
+    }
+}
+
+impl std::fmt::Write for AddressText {
+    fn write_str(&mut self, part: &str) -> std::fmt::Result {
+        let end = self.length + part.len();
+        let room = self.text.get_mut(self.length..end).ok_or(std::fmt::Error)?;
+        room.copy_from_slice(part.as_bytes());
+        self.length = end;
+        Ok(())
+    }
 }
 
 fn flaws_of_each(family: Family, node: &Node, services: &[Service]) -> Vec<Flaw> {
@@ -194,14 +226,14 @@ fn addresses(service: &Service) -> impl Iterator<Item = IpAddr> + '_ {
         .chain(service.endpoints.iter().map(|e| e.address.ip()))
 }
 
-/// Who answers where.
+/// Who answers where: the index of the Service by what it claims.
 #[derive(Default)]
-struct Claims(BTreeMap<FrontendKey, ServiceName>);
+struct Claims(BTreeMap<FrontendKey, usize>);
 
 impl Claims {
     /// Cluster IPs and node ports, which Kubernetes hands out once: a second claim is a flaw.
     fn take_exclusive(&mut self, services: &[Service], flaws: &mut Vec<Flaw>) {
-        for service in services {
+        for (index, service) in services.iter().enumerate() {
             let exclusive = service.frontends().filter_map(|frontend| match frontend {
                 Frontend::ClusterIp(ip) => {
                     Some(FrontendKey::Address(ip, service.protocol, service.port))
@@ -210,8 +242,9 @@ impl Claims {
                 Frontend::ExternalIp(_) | Frontend::LoadBalancerIp(_) => None,
             });
             for key in exclusive {
-                if let Some(by) = self.take(key, &service.name) {
-                    flaws.push(Flaw::Conflict { service: service.name.clone(), key, by });
+                if let Some(by) = self.take(key, index) {
+                    let (service, by) = (service.name.clone(), services[by].name.clone());
+                    flaws.push(Flaw::Conflict { service, key, by });
                 }
             }
         }
@@ -219,30 +252,30 @@ impl Claims {
 
     /// External and load balancer addresses, which users write: the first one keeps it.
     fn take_shared(&mut self, services: &mut [Service]) -> Vec<Shadowed> {
-        let mut shadowed = Vec::new();
-        for Service { name, protocol, port, external_ips, load_balancer_ips, .. } in services {
+        let mut lost = Vec::new();
+        for (index, service) in services.iter_mut().enumerate() {
+            let Service { protocol, port, external_ips, load_balancer_ips, .. } = service;
             for ips in [external_ips, load_balancer_ips] {
                 ips.retain(|ip| {
                     let key = FrontendKey::Address(*ip, *protocol, *port);
-                    let taken = self.take(key, name);
-                    shadowed.extend(taken.iter().map(|by| Shadowed {
-                        service: name.clone(),
-                        key,
-                        by: by.clone(),
-                    }));
+                    let taken = self.take(key, index);
+                    lost.extend(taken.map(|by| (index, key, by)));
                     taken.is_none()
                 });
             }
         }
-        shadowed
+        let name = |index: usize| services[index].name.clone();
+        lost.into_iter()
+            .map(|(service, key, by)| Shadowed { service: name(service), key, by: name(by) })
+            .collect()
     }
 
-    /// Claims `key`; returns who had it before, if anyone.
-    fn take(&mut self, key: FrontendKey, name: &ServiceName) -> Option<ServiceName> {
+    /// Claims `key` for a Service; returns which had it before, if any.
+    fn take(&mut self, key: FrontendKey, index: usize) -> Option<usize> {
         match self.0.entry(key) {
-            Entry::Occupied(by) => Some(by.get().clone()),
+            Entry::Occupied(by) => Some(*by.get()),
             Entry::Vacant(free) => {
-                free.insert(name.clone());
+                free.insert(index);
                 None
             }
         }

@@ -23,8 +23,10 @@ pub fn eval(ir: &Ir, mode: ProxyMode, packet: &Packet) -> Outcome {
     }
 }
 
-/// The Service that `packet` is for, and the address it was reached at.
-fn find<'a>(ir: &'a Ir, mode: ProxyMode, packet: &Packet) -> Option<(&'a Service, Frontend)> {
+/// The Service that `packet` is for under the promises of `mode`, and the address it was
+/// reached at.
+#[must_use]
+pub fn find<'a>(ir: &'a Ir, mode: ProxyMode, packet: &Packet) -> Option<(&'a Service, Frontend)> {
     let spoken = || ir.services().iter().filter(|s| s.protocol == packet.protocol);
     let (ip, port) = (packet.destination.ip(), packet.destination.port());
     let at_address = |s: &'a Service| {

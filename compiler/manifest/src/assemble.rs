@@ -2,9 +2,10 @@
 //!
 //! Invariant: knows objects and no texts; places are handed through.
 
-use crate::diagnostic::{At, Finding, Span};
+use crate::diagnostic::Finding;
 use crate::meta::ObjectName;
 use crate::node::{self, NodeObject};
+use crate::place::{At, Span};
 use crate::reader::Reader;
 use crate::service::{ServiceObject, ServicePort};
 use crate::settings::Settings;
@@ -17,6 +18,7 @@ use nfc_ir::{
     ServiceName, TrafficPolicy,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::take;
 use std::net::{IpAddr, SocketAddr};
 
 /// All objects of an input.
@@ -31,29 +33,29 @@ pub(crate) struct Objects {
     pub(crate) service_cidrs: Vec<IpNet>,
 }
 
-/// The slices of each Service.
-type SlicesByService<'o> = BTreeMap<&'o ObjectName, Vec<&'o Slice>>;
-
-/// Makes the Irs. Flaws that only show between objects become findings.
+/// Makes the Irs. Flaws that only show between objects become findings. The slices are
+/// used up.
 pub(crate) fn assemble(
     reader: &mut Reader<'_>,
-    objects: &Objects,
+    objects: &mut Objects,
     settings: &Settings,
 ) -> BTreeMap<Family, Ir> {
+    let mut slices = slices_by_service(reader, objects);
+    let objects = &*objects;
     let own = node::own(reader, settings, &objects.nodes);
-    let slices = slices_by_service(reader, objects);
-    check_ports(reader, objects, &slices);
+    check_ports(reader, objects, &mut slices);
     if own.is_none() && settings.node_name().is_empty() {
-        let local =
-            objects.services.values().filter(|s| needs_name(s) && slices.contains_key(&s.name));
-        warn_of_need(reader, NodeNeed::Name, local.map(|s| s.name.to_string()));
+        let pairs = with_slices(objects, &mut slices);
+        let local = pairs.filter(|(service, slices)| needs_name(service) && !slices.is_empty());
+        warn_of_need(reader, NodeNeed::Name, local.map(|(s, _)| s.name.to_string()));
     }
     let mut irs = BTreeMap::new();
     for family in families(objects, settings) {
         let node = node::resolve(reader, settings, own, &objects.service_cidrs, family);
-        let compiler = Compiler { slices: &slices, node: &node, family };
+        let compiler = Compiler { node: &node, family };
+        let pairs = with_slices(objects, &mut slices);
         let services: Vec<_> =
-            objects.services.values().flat_map(|service| compiler.services(service)).collect();
+            pairs.flat_map(|(service, slices)| compiler.services(service, slices)).collect();
         if node.addresses.is_empty() && needs_addresses(&node, settings.mode, family) {
             let exposed = services.iter().filter(|s| s.node_port.is_some());
             let need = NodeNeed::Addresses(family);
@@ -78,26 +80,41 @@ fn families(objects: &Objects, settings: &Settings) -> BTreeSet<Family> {
     if settings.families.is_empty() { used.collect() } else { settings.families.clone() }
 }
 
-/// Old Endpoints count only for Services that no slice belongs to.
-fn slices_by_service<'o>(reader: &mut Reader<'_>, objects: &'o Objects) -> SlicesByService<'o> {
-    let mut slices = SlicesByService::new();
-    for slice in &objects.slices {
-        if claims(reader, objects, slice) {
-            slices.entry(&slice.service).or_default().push(slice);
+/// The slices of all Services that are there, sorted by Service. Old Endpoints count only
+/// for Services that no slice belongs to.
+fn slices_by_service(reader: &mut Reader<'_>, objects: &mut Objects) -> Vec<Slice> {
+    let (mut slices, old) = (take(&mut objects.slices), take(&mut objects.old_slices));
+    slices.retain(|slice| claims(reader, objects, slice));
+    if !old.is_empty() {
+        let sliced: BTreeSet<_> = slices.iter().map(|s| s.service.clone()).collect();
+        let mut warned = BTreeSet::new();
+        for slice in old {
+            if sliced.contains(&slice.service) || !claims(reader, objects, &slice) {
+                continue;
+            }
+            if warned.insert(slice.service.clone()) {
+                reader.warn(Warning::OldEndpoints { service: slice.service.to_string() });
+            }
+            slices.push(slice);
         }
     }
-    let sliced: BTreeSet<_> = slices.keys().copied().collect();
-    let mut warned = BTreeSet::new();
-    for slice in &objects.old_slices {
-        if sliced.contains(&slice.service) || !claims(reader, objects, slice) {
-            continue;
-        }
-        if warned.insert(&slice.service) {
-            reader.warn(Warning::OldEndpoints { service: slice.service.to_string() });
-        }
-        slices.entry(&slice.service).or_default().push(slice);
-    }
+    slices.sort_by(|a, b| a.service.cmp(&b.service));
     slices
+}
+
+/// Each Service with its own part of `slices`, which are sorted as the Services are and all
+/// belong to one.
+fn with_slices<'o>(
+    objects: &'o Objects,
+    slices: &'o mut [Slice],
+) -> impl Iterator<Item = (&'o ServiceObject, &'o mut [Slice])> {
+    let mut rest = slices;
+    objects.services.values().map(move |service| {
+        let own = rest.iter().take_while(|s| s.service == service.name).count();
+        let (own, behind) = take(&mut rest).split_at_mut(own);
+        rest = behind;
+        (service, own)
+    })
 }
 
 /// Whether the slice's Service is there and proxied; one that is not there is worth a word.
@@ -105,7 +122,7 @@ fn claims(reader: &mut Reader<'_>, objects: &Objects, slice: &Slice) -> bool {
     let there = objects.services.contains_key(&slice.service);
     if !there && !objects.skipped.contains_key(&slice.service) {
         reader.warn(Warning::Slice {
-            place: reader.texts().place(slice.span),
+            place: reader.place(slice.span),
             object: format!("{} {}", slice.kind, slice.name),
             problem: SliceProblem::Orphan { service: slice.service.to_string() },
         });
@@ -114,11 +131,8 @@ fn claims(reader: &mut Reader<'_>, objects: &Objects, slice: &Slice) -> bool {
 }
 
 /// Warns of ports of slices that no port of their Service matches.
-fn check_ports(reader: &mut Reader<'_>, objects: &Objects, slices: &SlicesByService<'_>) {
-    for (name, slices) in slices {
-        let Some(service) = objects.services.get(name) else {
-            continue;
-        };
+fn check_ports(reader: &mut Reader<'_>, objects: &Objects, slices: &mut [Slice]) {
+    for (service, slices) in with_slices(objects, slices) {
         for slice in slices {
             let strangers = slice.ports.iter().filter(|port| {
                 let same = |p: &&ServicePort| p.name == port.name && p.protocol == port.protocol;
@@ -127,12 +141,12 @@ fn check_ports(reader: &mut Reader<'_>, objects: &Objects, slices: &SlicesByServ
             for port in strangers {
                 let ports = service.ports.iter();
                 reader.warn(Warning::Slice {
-                    place: reader.texts().place(port.span),
+                    place: reader.place(port.span),
                     object: format!("{} {}", slice.kind, slice.name),
                     problem: SliceProblem::UnmatchedPort {
                         port: port.name.clone(),
                         protocol: port.protocol,
-                        service: name.to_string(),
+                        service: service.name.to_string(),
                         has: ports.map(|p| (p.name.clone(), p.protocol)).collect(),
                     },
                 });
@@ -143,23 +157,34 @@ fn check_ports(reader: &mut Reader<'_>, objects: &Objects, slices: &SlicesByServ
 
 /// What is needed to make the Services of one family.
 struct Compiler<'o> {
-    slices: &'o SlicesByService<'o>,
     node: &'o Node,
     family: Family,
 }
 
 impl Compiler<'_> {
-    /// One Service for each port, if the object has a cluster IP of the family.
-    fn services(&self, object: &ServiceObject) -> Vec<Service> {
+    /// One Service for each port, if the object has a cluster IP of the family. Endpoints
+    /// that have become the Ir's are let go of, or a large input would be held twice.
+    fn services(&self, object: &ServiceObject, slices: &mut [Slice]) -> Vec<Service> {
         let cluster_ip = object.cluster_ips.iter().find(|ip| self.has(ip.value));
         let Some(cluster_ip) = cluster_ip else {
             return Vec::new();
         };
         let ports = object.ports.iter();
-        ports.map(|port| self.service(object, port, cluster_ip.value)).collect()
+        let services =
+            ports.map(|port| self.service(object, port, cluster_ip.value, slices)).collect();
+        for slice in slices.iter_mut().filter(|s| s.family == self.family) {
+            slice.endpoints = Vec::new();
+        }
+        services
     }
 
-    fn service(&self, object: &ServiceObject, port: &ServicePort, cluster_ip: IpAddr) -> Service {
+    fn service(
+        &self,
+        object: &ServiceObject,
+        port: &ServicePort,
+        cluster_ip: IpAddr,
+        slices: &[Slice],
+    ) -> Service {
         let own = |ips: &[At<IpAddr>]| {
             let values = ips.iter().map(|ip| ip.value);
             values.filter(|ip| self.has(*ip)).collect()
@@ -179,14 +204,13 @@ impl Compiler<'_> {
             affinity: object.affinity,
             health_check_port: object.health_check_port,
             scheduler: object.scheduler,
-            endpoints: self.endpoints(object, port),
+            endpoints: self.endpoints(port, slices),
         }
     }
 
-    fn endpoints(&self, object: &ServiceObject, port: &ServicePort) -> Vec<Endpoint> {
+    fn endpoints(&self, port: &ServicePort, slices: &[Slice]) -> Vec<Endpoint> {
         let mut endpoints = Vec::new();
-        let slices = self.slices.get(&object.name).into_iter().flatten();
-        for slice in slices.filter(|s| s.family == self.family) {
+        for slice in slices.iter().filter(|s| s.family == self.family) {
             let same =
                 |p: &&crate::slice::SlicePort| p.name == port.name && p.protocol == port.protocol;
             for slice_port in slice.ports.iter().filter(same) {
@@ -197,7 +221,7 @@ impl Compiler<'_> {
                     ready: endpoint.ready,
                     serving: endpoint.serving,
                     terminating: endpoint.terminating,
-                    hints: endpoint.hints.clone(),
+                    hints: endpoint.hints.as_deref().cloned().unwrap_or_default(),
                 }));
             }
         }

@@ -6,7 +6,8 @@
 //! Invariant: one object into [`Settings`]; knows no Kubernetes objects beside it.
 
 use crate::address::{longest_prefix, parse_address};
-use crate::diagnostic::{At, Finding};
+use crate::diagnostic::Finding;
+use crate::place::At;
 use crate::reader::{Fields, Reader, nearest};
 use crate::settings::{DetectLocal, Ipvs, Masquerade, NodePortAddress, Settings};
 use crate::tree::Tree;
@@ -174,7 +175,7 @@ fn comma_separated(reader: &mut Reader<'_>, fields: &Fields<'_, '_>, key: &str) 
     };
     let mut blocks = Vec::new();
     for part in text.value.split(',').filter(|p| !p.trim().is_empty()) {
-        let place = At { value: part, span: reader.texts().part(text, part) };
+        let place = At { value: part, span: reader.view().part(text, part) };
         blocks.extend(reader.block_in(place).map(|b| b.value));
     }
     blocks

@@ -1,14 +1,13 @@
 //! Errors that point into the user's text, and how they are shown.
 //!
-//! While objects are read, errors are [`Finding`]s: a place and words. At the end each
-//! becomes a [`Diagnostic`], which carries the lines it shows and so outlives the text.
+//! While objects are read, errors are [`Finding`]s: a place and words. Each becomes a
+//! [`Diagnostic`] while its lines are still held; it carries them and so outlives the text.
 //!
 //! Invariant: knows texts and places, and no Kubernetes.
 
-use crate::source::Document;
+use crate::place::{Lines, Span, View};
 use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
-use std::cell::OnceCell;
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use std::fmt;
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -26,6 +25,7 @@ pub struct Diagnostic {
     pub within: Option<String>,
     /// What to do.
     pub help: Option<String>,
+    /// The lines it is about. `None` when they could not be had again.
     excerpt: Option<Excerpt>,
     related: Option<Related>,
 }
@@ -33,9 +33,20 @@ pub struct Diagnostic {
 /// Another place that explains the error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Related {
-    /// `None` when the lines of the error itself hold it.
-    excerpt: Option<Excerpt>,
+    place: Place,
+    lines: RelatedLines,
     label: String,
+}
+
+/// Where the lines of a related place are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum RelatedLines {
+    /// In the excerpt of the error itself.
+    Joined,
+    /// Here.
+    Apart(Excerpt),
+    /// They could not be had again.
+    Gone,
 }
 
 /// A place in the input. Displayed as `file:line:column`.
@@ -55,11 +66,19 @@ impl fmt::Display for Place {
     }
 }
 
+impl Place {
+    fn origin(&self) -> Origin<'_> {
+        Origin::path(self.file.as_str()).line(self.line).char_column(self.column)
+    }
+}
+
 /// Lines of a file with parts of them marked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Excerpt {
-    file: String,
+    place: Place,
     first_line: usize,
+    /// Whether only a part of a very long line is shown.
+    is_cut: bool,
     text: String,
     /// The part in question.
     mark: Range<usize>,
@@ -68,19 +87,28 @@ struct Excerpt {
 }
 
 /// How many lines two places may lie apart and still be shown together.
-const JOINED_LINES_MAX: usize = 200;
+const JOINED_LINES_MAX: u32 = 200;
 
 impl Diagnostic {
     /// The error as rustc would show it, with or without colours of a terminal.
     #[must_use]
     pub fn render(&self, colour: bool) -> String {
         let mut main = Group::with_title(Level::ERROR.primary_title(self.title.as_str()));
-        main = match &self.excerpt {
-            Some(excerpt) => main.element(self.snippet(excerpt)),
-            None => main.element(Level::NOTE.no_name().message(self.label.as_str())),
+        main = match (&self.excerpt, &self.place) {
+            (Some(excerpt), _) if excerpt.is_cut => excerpt.in_words(main, &self.label),
+            (Some(excerpt), _) => main.element(self.snippet(excerpt)),
+            (None, Some(place)) => main.element(place.origin()).element(note(&self.label)),
+            (None, None) => main.element(note(&self.label)),
         };
-        if let Some(Related { excerpt: Some(excerpt), label }) = &self.related {
-            main = main.element(excerpt.snippet(AnnotationKind::Context, label));
+        if let Some(Related { place, lines, label }) = &self.related {
+            main = match lines {
+                RelatedLines::Joined => main,
+                RelatedLines::Apart(excerpt) if excerpt.is_cut => excerpt.in_words(main, label),
+                RelatedLines::Apart(excerpt) => {
+                    main.element(excerpt.snippet(AnnotationKind::Context, label))
+                }
+                RelatedLines::Gone => main.element(place.origin()).element(note(label)),
+            };
         }
         if let Some(within) = &self.within {
             main = main.element(Level::NOTE.no_name().message(format!("in {within}")));
@@ -102,6 +130,10 @@ impl Diagnostic {
     }
 }
 
+fn note(text: &str) -> annotate_snippets::Message<'_> {
+    Level::NOTE.no_name().message(text)
+}
+
 fn render_group(group: Group<'_>, colour: bool) -> String {
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
     renderer.decor_style(DecorStyle::Ascii).render(&[group])
@@ -118,8 +150,14 @@ impl Excerpt {
     fn snippet<'a>(&'a self, kind: AnnotationKind, label: &'a str) -> Snippet<'a, Annotation<'a>> {
         Snippet::source(self.text.as_str())
             .line_start(self.first_line)
-            .path(self.file.as_str())
+            .path(self.place.file.as_str())
             .annotation(kind.span(self.mark.clone()).label(label))
+    }
+
+    /// The same for a line that is cut, in which the renderer could not count columns.
+    fn in_words<'a>(&'a self, group: Group<'a>, label: &'a str) -> Group<'a> {
+        let near = Level::NOTE.no_name().message(format!("near `{}`", self.text));
+        group.element(self.place.origin()).element(note(label)).element(near)
     }
 }
 
@@ -143,24 +181,6 @@ pub fn render_all(diagnostics: &[Diagnostic], colour: bool) -> String {
     text
 }
 
-/// A part of one of the documents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Span {
-    /// Index of the document.
-    pub(crate) document: usize,
-    /// First byte.
-    pub(crate) start: usize,
-    /// First byte behind it.
-    pub(crate) end: usize,
-}
-
-/// A value and where it was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct At<T> {
-    pub(crate) value: T,
-    pub(crate) span: Span,
-}
-
 /// An error that was found at a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
@@ -171,11 +191,6 @@ pub(crate) struct Finding {
     pub(crate) help: Option<String>,
     /// Another place that explains the error, and how.
     pub(crate) related: Option<(Span, String)>,
-}
-
-impl Span {
-    /// No part of any document.
-    pub(crate) const NOWHERE: Self = Self { document: usize::MAX, start: 0, end: 0 };
 }
 
 impl Finding {
@@ -199,136 +214,121 @@ impl Finding {
         self.related = Some((span, label.into()));
         self
     }
-}
 
-/// The documents, with their lines found when first asked for.
-pub(crate) struct Texts<'t> {
-    documents: &'t [Document],
-    line_starts: Vec<OnceCell<Vec<usize>>>,
-}
-
-impl<'t> Texts<'t> {
-    pub(crate) fn new(documents: &'t [Document]) -> Self {
-        Self { documents, line_starts: documents.iter().map(|_| OnceCell::new()).collect() }
+    /// Whether everything it points at lies in `view`.
+    pub(crate) fn is_within(&self, view: View<'_>) -> bool {
+        view.contains(self.span) && self.related.as_ref().is_none_or(|r| view.contains(r.0))
     }
 
-    pub(crate) fn place(&self, span: Span) -> Place {
-        let (document, starts) = (&self.documents[span.document], self.starts(span));
-        let line = line_of(starts, span.start);
-        let before = document.text.get(starts[line]..span.start);
-        Place {
-            file: document.name.clone(),
-            line: line + 1,
-            column: before.unwrap_or_default().chars().count() + 1,
-        }
+    /// Whether its two places are near enough to be shown together.
+    fn is_joined(&self) -> bool {
+        self.related.as_ref().is_some_and(|(related, _)| {
+            let lines = related.line.abs_diff(self.span.line);
+            related.document == self.span.document && lines <= JOINED_LINES_MAX
+        })
     }
 
-    /// Where `part`, which is a slice of `whole`, stands: exactly when the text was
-    /// written without escapes, and as `whole` otherwise.
-    pub(crate) fn part(&self, whole: At<&str>, part: &str) -> Span {
-        let text = self.documents[whole.span.document].text.as_str();
-        let written = text.get(whole.span.start..whole.span.end).unwrap_or_default();
-        let trimmed = part.trim();
-        let inside = part.len() - part.trim_start().len();
-        let offset = (part.as_ptr() as usize).checked_sub(whole.value.as_ptr() as usize);
-        match (written.find(whole.value), offset) {
-            (Some(begin), Some(offset)) if !trimmed.is_empty() => {
-                let start = whole.span.start + begin + offset + inside;
-                Span { start, end: start + trimmed.len(), ..whole.span }
+    /// What it shows: the lines from one place to another, once or twice.
+    pub(crate) fn shown(&self) -> Vec<(Span, Span)> {
+        match &self.related {
+            Some((other, _)) if self.is_joined() => {
+                vec![(self.span.min(*other), self.span.max(*other))]
             }
-            _ => whole.span,
+            Some((other, _)) => vec![(self.span, self.span), (*other, *other)],
+            None => vec![(self.span, self.span)],
         }
     }
 
-    /// The line in which `span` begins.
-    pub(crate) fn line(&self, span: Span) -> &str {
-        let (document, starts) = (&self.documents[span.document], self.starts(span));
-        let line = line_of(starts, span.start);
-        let end = starts.get(line + 1).copied().unwrap_or(document.text.len());
-        let text = document.text.get(starts[line]..end).unwrap_or_default();
-        text.trim_end()
-    }
-
-    /// The word that begins where `span` begins, for errors that only have a beginning.
-    pub(crate) fn token(&self, span: Span) -> Span {
-        let text = self.documents[span.document].text.as_str();
-        let rest = text.get(span.start..).unwrap_or_default();
-        let ends = |c: char| c.is_whitespace() || ",[]{}".contains(c);
-        let length = rest.find(ends).unwrap_or(rest.len());
-        Span { end: span.start + length, ..span }
-    }
-
-    pub(crate) fn diagnostic(&self, finding: Finding) -> Diagnostic {
-        let Finding { span, related, .. } = finding;
-        let somewhere = span != Span::NOWHERE;
-        let near = related.as_ref().and_then(|r| self.joined(span, r.0));
-        let related = related.map(|(place, label)| Related {
-            excerpt: near.is_none().then(|| self.excerpt(place)),
+    /// The error with those of its lines that can be had; `names` are those of the documents.
+    pub(crate) fn diagnostic<'l>(
+        self,
+        names: &[String],
+        lines: &dyn Fn(Span, Span) -> Option<Lines<'l>>,
+    ) -> Diagnostic {
+        let (shown, joined) = (self.shown(), self.is_joined());
+        let excerpt = |(from, to), mark: Span, explanation| {
+            let lines = lines(from, to)?;
+            Some(Excerpt::new(&lines, from, mark.place(names), mark, explanation))
+        };
+        let other = self.related.as_ref().map(|r| r.0);
+        let own = excerpt(shown[0], self.span, other.filter(|_| joined));
+        let related = self.related.map(|(span, label)| Related {
+            place: span.place(names),
+            lines: match excerpt((span, span), span, None) {
+                _ if joined && own.is_some() => RelatedLines::Joined,
+                Some(excerpt) => RelatedLines::Apart(excerpt),
+                None => RelatedLines::Gone,
+            },
             label,
         });
         Diagnostic {
-            place: somewhere.then(|| self.place(span)),
-            title: finding.title,
-            label: finding.label,
-            within: finding.within,
-            help: finding.help,
-            excerpt: somewhere.then(|| near.unwrap_or_else(|| self.excerpt(span))),
+            place: (self.span != Span::NOWHERE).then(|| self.span.place(names)),
+            title: self.title,
+            label: self.label,
+            within: self.within,
+            help: self.help,
+            excerpt: own,
             related,
         }
     }
+}
 
-    fn starts(&self, span: Span) -> &[usize] {
-        let text = &self.documents[span.document].text;
-        self.line_starts[span.document].get_or_init(|| {
-            let after = text.match_indices('\n').map(|(i, _)| i + 1);
-            std::iter::once(0).chain(after).collect()
-        })
-    }
-
-    /// The line in which `span` begins. A span of several lines is cut at the end of its
-    /// first: the beginning says which thing is meant.
-    fn excerpt(&self, span: Span) -> Excerpt {
-        let starts = self.starts(span);
-        let line = line_of(starts, span.start);
-        let text = self.line(span);
-        let begin = (span.start - starts[line]).min(text.len());
-        let end = (span.end.max(span.start) - starts[line]).min(text.len());
-        Excerpt {
-            file: self.documents[span.document].name.clone(),
-            first_line: line + 1,
-            text: text.to_owned(),
-            mark: begin..end,
-            explanation: None,
+impl Span {
+    /// The place for people; `names` are those of the documents.
+    pub(crate) fn place(self, names: &[String]) -> Place {
+        Place {
+            file: names.get(self.document as usize).cloned().unwrap_or_default(),
+            line: self.line as usize + 1,
+            column: self.column as usize + 1,
         }
-    }
-
-    /// The lines from the first to the last of two places that are near each other.
-    fn joined(&self, first: Span, second: Span) -> Option<Excerpt> {
-        if first.document != second.document {
-            return None;
-        }
-        let (a, b) = (self.excerpt(first), self.excerpt(second));
-        let (low, high) = (a.first_line.min(b.first_line), a.first_line.max(b.first_line));
-        if high - low > JOINED_LINES_MAX {
-            return None;
-        }
-        let starts = self.starts(first);
-        let text = &self.documents[first.document].text;
-        let end = starts.get(high).copied().unwrap_or(text.len());
-        let shifted = |e: &Excerpt| {
-            let by = starts[e.first_line - 1] - starts[low - 1];
-            e.mark.start + by..e.mark.end + by
-        };
-        Some(Excerpt {
-            mark: shifted(&a),
-            explanation: Some(shifted(&b)),
-            first_line: low,
-            text: text.get(starts[low - 1]..end).unwrap_or_default().trim_end().to_owned(),
-            file: a.file,
-        })
     }
 }
 
-fn line_of(starts: &[usize], offset: usize) -> usize {
-    starts.partition_point(|start| *start <= offset) - 1
+/// The longest lines that are shown whole, in bytes.
+const LINES_MAX: usize = 1 << 14;
+
+/// How much of a longer line is shown before and behind the part in question, in bytes.
+const AROUND: usize = 40;
+
+impl Excerpt {
+    /// `lines`, from that of `from` on, with `mark` marked.
+    fn new(
+        lines: &Lines<'_>,
+        from: Span,
+        place: Place,
+        mark: Span,
+        explanation: Option<Span>,
+    ) -> Self {
+        let text = lines.text.trim_end();
+        let part = |span: Span| part(text, lines.column, from.line, span);
+        let (mark, explanation) = (part(mark), explanation.map(part));
+        if lines.column == 0 && text.len() <= LINES_MAX {
+            let first_line = from.line as usize + 1;
+            let text = text.to_owned();
+            return Self { place, first_line, is_cut: false, text, mark, explanation };
+        }
+        // Only what is near the mark, of lines that no terminal could show.
+        let line = text[..mark.start].rfind('\n').map_or(0, |i| i + 1);
+        let begin = text.floor_char_boundary(mark.start.saturating_sub(AROUND)).max(line);
+        let end = text.ceil_char_boundary((mark.end + AROUND).min(mark.start + LINES_MAX));
+        let near = &text[begin..end.min(text.len())];
+        let near = &near[..near.find('\n').unwrap_or(near.len())];
+        let mark = mark.start - begin..(mark.end - begin).min(near.len());
+        let first_line = place.line;
+        Self { place, first_line, is_cut: true, text: near.to_owned(), mark, explanation: None }
+    }
+}
+
+/// Where `span` is in `text`, whose first line is number `first` and lacks `column`
+/// characters. A span of several lines is cut at the end of its first: the beginning says
+/// which thing is meant.
+fn part(text: &str, column: u32, first: u32, span: Span) -> Range<usize> {
+    let above = span.line.saturating_sub(first) as usize;
+    let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1));
+    let start = starts.take(above + 1).last().unwrap_or_default();
+    let line = text[start..].lines().next().unwrap_or_default().trim_end();
+    let before = if above == 0 { span.column.saturating_sub(column) } else { span.column };
+    let begin = line.char_indices().nth(before as usize).map_or(line.len(), |(i, _)| i);
+    let end = line.floor_char_boundary((begin + span.length as usize).min(line.len()));
+    start + begin..start + end
 }

@@ -41,11 +41,16 @@
 mod address;
 mod assemble;
 mod config;
+mod cut;
 mod diagnostic;
+mod json;
+mod list;
 mod load;
 mod meta;
 mod node;
+mod place;
 mod reader;
+mod report;
 mod service;
 mod settings;
 mod slice;
@@ -53,12 +58,15 @@ pub mod source;
 mod split;
 mod tree;
 mod warning;
+mod window;
+mod written;
 
 pub use address::{AddressError, parse_address, parse_block};
 pub use diagnostic::{Diagnostic, Place, render_all};
-pub use load::{Counts, Loaded, load, read_settings};
+pub use load::{Counts, Loaded, Refused, WINDOW_BYTES, load, load_from, read_settings};
 pub use settings::{
     DetectLocal, Ipvs, Masquerade, NodePortAddress, Overrides, SettingError, Settings,
 };
-pub use source::{Document, SourceError};
+pub use source::{Document, Source, SourceError};
 pub use warning::{NodeNeed, NodeProblem, SliceProblem, Warning, render_warnings};
+pub use written::{Written, WrittenObject, WrittenValue, written};

@@ -4,19 +4,27 @@
 
 use crate::assemble::{Objects, assemble};
 use crate::config;
-use crate::diagnostic::{Diagnostic, Finding, Span, Texts};
+use crate::diagnostic::{Diagnostic, Finding};
+use crate::list::Object;
 use crate::meta::ObjectName;
 use crate::node;
+use crate::place::{Span, View, count};
 use crate::reader::Reader;
+use crate::report::Report;
 use crate::service::{self, Reading};
 use crate::settings::Settings;
 use crate::slice;
-use crate::source::Document;
-use crate::split::{Object, each_object};
+use crate::source::{Document, Source, SourceError};
+use crate::split::each_object;
 use crate::tree::Tree;
 use crate::warning::Warning;
+use crate::window::{CHUNK, Window};
 use nfc_ir::{Family, Ir};
 use std::collections::BTreeMap;
+use std::io::Read;
+
+/// How much of a long text [`load`] holds at a time.
+pub const WINDOW_BYTES: usize = CHUNK;
 
 /// What an input says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,27 +52,85 @@ pub struct Counts {
     pub other_objects: usize,
 }
 
+/// Why an input was refused.
+#[derive(Debug)]
+pub struct Refused {
+    /// What could not be read.
+    pub unreadable: Vec<SourceError>,
+    /// Every error found in any document, in the order of the documents.
+    pub errors: Vec<Diagnostic>,
+}
+
 /// Reads `documents` for the node and mode of `settings`.
 ///
 /// # Errors
 ///
 /// Every error found in any document, in the order of the documents.
 pub fn load(documents: &[Document], settings: &Settings) -> Result<Loaded, Vec<Diagnostic>> {
-    let texts = Texts::new(documents);
-    let mut reader = Reader::new(&texts);
+    let sources: Vec<_> = documents.iter().map(Source::of).collect();
+    load_from(&sources, settings, WINDOW_BYTES, &mut |_| {}).map_err(|refused| refused.errors)
+}
+
+/// Reads `sources` for the node and mode of `settings`, object by object: of a long text no
+/// more than `window_bytes`, or its longest object, is held at a time. `progress` is told
+/// how many bytes were read, each time some were.
+///
+/// # Errors
+///
+/// [`Refused`], with everything that is wrong with any source.
+pub fn load_from(
+    sources: &[Source<'_>],
+    settings: &Settings,
+    window_bytes: usize,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Loaded, Refused> {
+    let mut report = Report::new(sources.iter().map(|s| s.name().to_owned()).collect());
+    let mut unreadable = Vec::new();
     let mut input = Input::default();
-    for (index, document) in documents.iter().enumerate() {
-        each_object(&mut reader, document, index, &mut |reader, object| {
+    for (index, source) in sources.iter().enumerate() {
+        let reader: Box<dyn Read + '_> = match source.open() {
+            Ok(reader) => Box::new(Counted { reader, progress: &mut *progress }),
+            Err(error) => {
+                unreadable.push(error);
+                continue;
+            }
+        };
+        let index = count(index);
+        let mut window = Window::new(reader, index, window_bytes, !source.is_lasting());
+        each_object(&mut report, &mut window, source.name(), &mut |reader, object| {
             input.take(reader, object);
         });
+        let (failed, kept) = window.finish();
+        unreadable.extend(failed.map(|error| source.failed(error)));
+        if let Some(text) = kept {
+            report.keep(index, text);
+        }
     }
     if !input.other_kinds.is_empty() {
-        reader.warn(Warning::UnknownKinds { kinds: input.other_kinds });
+        report.warn(Warning::UnknownKinds { kinds: input.other_kinds });
     }
+    let mut reader = Reader::new(View::NONE, &mut report);
     node::check(&mut reader, settings);
-    let irs = assemble(&mut reader, &input.objects, settings);
-    let warnings = reader.finish()?;
-    Ok(Loaded { irs, warnings, counts: input.counts })
+    let irs = assemble(&mut reader, &mut input.objects, settings);
+    drop(reader);
+    match report.finish(sources) {
+        Ok(warnings) if unreadable.is_empty() => Ok(Loaded { irs, warnings, counts: input.counts }),
+        finished => Err(Refused { unreadable, errors: finished.err().unwrap_or_default() }),
+    }
+}
+
+/// Counts what is read.
+struct Counted<'r> {
+    reader: Box<dyn Read + 'r>,
+    progress: &'r mut dyn FnMut(u64),
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.reader.read(to)?;
+        (self.progress)(read as u64);
+        Ok(read)
+    }
 }
 
 /// Reads a KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1), or the ConfigMap in
@@ -74,12 +140,12 @@ pub fn load(documents: &[Document], settings: &Settings) -> Result<Loaded, Vec<D
 ///
 /// Every error found in it.
 pub fn read_settings(document: &Document) -> Result<(Settings, Vec<Warning>), Vec<Diagnostic>> {
-    let documents = std::slice::from_ref(document);
-    let texts = Texts::new(documents);
-    let mut reader = Reader::new(&texts);
+    let source = Source::of(document);
+    let mut report = Report::new(vec![document.name.clone()]);
+    let mut window = Window::new(Box::new(document.text.as_bytes()), 0, WINDOW_BYTES, false);
     let mut settings = None;
     let mut kept = None;
-    each_object(&mut reader, document, 0, &mut |reader, object| {
+    each_object(&mut report, &mut window, &document.name, &mut |reader, object| {
         let before = reader.findings().len();
         match (object.kind.as_str(), object.api_version.as_str()) {
             (config::KIND, config::VERSION) => {
@@ -94,10 +160,10 @@ pub fn read_settings(document: &Document) -> Result<(Settings, Vec<Warning>), Ve
         let name = format!("{} (data.{})", document.name, config::KEY);
         return read_settings(&Document { name, text });
     }
-    if settings.is_none() && reader.findings().is_empty() {
-        reader.find(no_configuration(Span::default()));
+    if settings.is_none() && report.is_clean() {
+        Reader::new(window.view(), &mut report).find(no_configuration(Span::default()));
     }
-    let warnings = reader.finish()?;
+    let warnings = report.finish(&[source])?;
     Ok((settings.unwrap_or_default(), warnings))
 }
 
@@ -157,7 +223,7 @@ impl Input {
                 self.objects.service_cidrs.extend(blocks);
             }
             (config::KIND, _) => {
-                reader.warn(Warning::StrayConfiguration { place: reader.texts().place(tree.span) });
+                reader.warn(Warning::StrayConfiguration { place: reader.place(tree.span) });
             }
             (kind, version) => {
                 self.counts.other_objects += 1;

@@ -2,7 +2,8 @@
 //!
 //! Invariant: knows `metadata` and nothing else of an object.
 
-use crate::diagnostic::{At, Finding, Span};
+use crate::diagnostic::Finding;
+use crate::place::{At, Span};
 use crate::reader::{Fields, Reader};
 use std::fmt;
 

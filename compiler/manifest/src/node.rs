@@ -4,8 +4,9 @@
 //! Invariant: resolves settings for one family; what a mode makes of them is not decided
 //! here.
 
-use crate::diagnostic::{At, Finding, Span};
+use crate::diagnostic::Finding;
 use crate::meta::Meta;
+use crate::place::{At, Span};
 use crate::reader::Reader;
 use crate::settings::{DetectLocal, NodePortAddress, Settings};
 use crate::tree::Tree;

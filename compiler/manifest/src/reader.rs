@@ -7,22 +7,36 @@
 //! Invariant: knows trees and their types, and no kind of object.
 
 use crate::address::{AddressError, parse_address, parse_block};
-use crate::diagnostic::{At, Diagnostic, Finding, Span, Texts};
+use crate::diagnostic::{Finding, Place};
+use crate::place::{At, Span, View};
+use crate::report::Report;
 use crate::tree::{Entry, Tree, Value, path};
 use crate::warning::Warning;
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
+use std::rc::Rc;
 
 /// How many findings of one object get the path of their field.
 const PATHS_MAX: usize = 100;
 
-/// What was found so far.
+/// Reads the objects of one stretch of text. What it finds goes into the report when it is
+/// dropped.
 pub(crate) struct Reader<'r> {
-    texts: &'r Texts<'r>,
+    view: View<'r>,
+    /// Where the lines that errors show are: the same, unless that was moved.
+    lines: View<'r>,
+    report: &'r mut Report,
     findings: Vec<Finding>,
-    warnings: Vec<Warning>,
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        if !self.findings.is_empty() {
+            self.report.take(std::mem::take(&mut self.findings), self.lines);
+        }
+    }
 }
 
 /// The fields of a mapping.
@@ -33,8 +47,8 @@ pub(crate) struct Fields<'a, 't> {
 }
 
 impl<'r> Reader<'r> {
-    pub(crate) fn new(texts: &'r Texts<'r>) -> Self {
-        Self { texts, findings: Vec::new(), warnings: Vec::new() }
+    pub(crate) fn new(view: View<'r>, report: &'r mut Report) -> Self {
+        Self { view, lines: view, report, findings: Vec::new() }
     }
 
     pub(crate) fn find(&mut self, finding: Finding) {
@@ -42,11 +56,27 @@ impl<'r> Reader<'r> {
     }
 
     pub(crate) fn warn(&mut self, warning: Warning) {
-        self.warnings.push(warning);
+        self.report.warn(warning);
     }
 
-    pub(crate) fn texts(&self) -> &'r Texts<'r> {
-        self.texts
+    /// A reader of text that was moved out of its lines, for the same report. What it finds
+    /// is shown in the lines as they are in the document.
+    pub(crate) fn elsewhere<'s>(&'s mut self, view: View<'s>) -> Reader<'s> {
+        Reader { view, lines: View::NONE, report: self.report, findings: Vec::new() }
+    }
+
+    /// `name`, held once however often it occurs.
+    pub(crate) fn shared(&mut self, name: &str) -> Rc<str> {
+        self.report.shared(name)
+    }
+
+    /// The text that is read.
+    pub(crate) fn view(&self) -> View<'r> {
+        self.view
+    }
+
+    pub(crate) fn place(&self, span: Span) -> Place {
+        span.place(self.report.names())
     }
 
     pub(crate) fn findings(&self) -> &[Finding] {
@@ -61,16 +91,6 @@ impl<'r> Reader<'r> {
             let comma = if path.is_empty() { "" } else { ", " };
             finding.within = Some(format!("{object}{comma}{path}"));
         }
-    }
-
-    /// All findings in the order of the text, or the warnings when there is none.
-    pub(crate) fn finish(self) -> Result<Vec<Warning>, Vec<Diagnostic>> {
-        let Self { texts, mut findings, warnings } = self;
-        if findings.is_empty() {
-            return Ok(warnings);
-        }
-        findings.sort_by_key(|f| f.span);
-        Err(findings.into_iter().map(|f| texts.diagnostic(f)).collect())
     }
 
     pub(crate) fn fields<'a, 't>(&mut self, tree: &'a Tree<'t>) -> Option<Fields<'a, 't>> {
@@ -266,13 +286,13 @@ impl<'a, 't> Fields<'a, 't> {
 
     /// The value of `key`, unless absent or `null`.
     pub(crate) fn get(&self, key: &str) -> Option<&'a Tree<'t>> {
-        let entry = self.entries.iter().find(|e| e.key == key)?;
+        let entry = self.entries.iter().find(|e| same(&e.key, key))?;
         (entry.value.value != Value::Null).then_some(&entry.value)
     }
 
     /// Whether `key` is there, even if `null`.
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.entries.iter().any(|e| e.key == key)
+        self.entries.iter().any(|e| same(&e.key, key))
     }
 
     /// Where `key` itself stands, or the whole mapping where it does not.
@@ -316,7 +336,7 @@ impl<'a, 't> Fields<'a, 't> {
     /// Says which keys stand twice, and which are none of `known` but look like one.
     pub(crate) fn check(&self, reader: &mut Reader<'_>, known: &[&'static str]) {
         for (i, entry) in self.entries.iter().enumerate() {
-            if let Some(first) = self.entries[..i].iter().find(|e| e.key == entry.key) {
+            if let Some(first) = self.entries[..i].iter().find(|e| same(&e.key, &entry.key)) {
                 let title = format!("the field `{}` stands twice", entry.key);
                 reader.find(
                     Finding::new(entry.key_span, title, "expected it once")
@@ -324,18 +344,25 @@ impl<'a, 't> Fields<'a, 't> {
                         .help("remove one of the two"),
                 );
             }
-            if known.contains(&&*entry.key) {
+            if known.iter().any(|known| same(known, &entry.key)) {
                 continue;
             }
             if let Some(meant) = nearest(&entry.key, known) {
                 reader.warn(Warning::Misspelt {
-                    place: reader.texts.place(entry.key_span),
+                    place: reader.place(entry.key_span),
                     field: entry.key.to_string(),
                     meant,
                 });
             }
         }
     }
+}
+
+/// Whether two keys are the same. Most pairs differ in length or in the last letter, which
+/// is seen here without a call; keys are compared more often than anything else.
+#[inline]
+fn same(a: &str, b: &str) -> bool {
+    a.len() == b.len() && a.as_bytes().last() == b.as_bytes().last() && a == b
 }
 
 /// `a`, `a or b`, `a, b or c`.

@@ -2,8 +2,9 @@
 //!
 //! Invariant: one object at a time; what endpoints it has is decided elsewhere.
 
-use crate::diagnostic::{At, Finding, Span};
+use crate::diagnostic::Finding;
 use crate::meta::{Meta, ObjectName};
+use crate::place::{At, Span};
 use crate::reader::{Fields, Reader};
 use crate::tree::Tree;
 use crate::warning::Warning;
@@ -145,7 +146,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, tree: &Tree<'_>) -> Reading {
     let cluster_ips = cluster_ips(reader, &spec);
     if cluster_ips.is_empty() && reader.findings().len() == errors_before {
         reader.warn(Warning::NoClusterIp {
-            place: reader.texts().place(meta.span),
+            place: reader.place(meta.span),
             service: meta.name.to_string(),
         });
         return skipped();
@@ -224,7 +225,7 @@ fn one_of_each_family(
     reader: &mut Reader<'_>,
     ips: Vec<At<std::net::IpAddr>>,
 ) -> Vec<At<std::net::IpAddr>> {
-    let mut kept: Vec<At<std::net::IpAddr>> = Vec::new();
+    let mut kept: Vec<At<std::net::IpAddr>> = Vec::with_capacity(ips.len());
     for ip in ips {
         let family = Family::of(ip.value);
         match kept.iter().find(|k| Family::of(k.value) == family) {
@@ -330,7 +331,7 @@ fn ports(
                 .help("a Service answers at its ports; give it at least one"),
         );
     }
-    let mut ports: Vec<ServicePort> = Vec::new();
+    let mut ports: Vec<ServicePort> = Vec::with_capacity(items.len());
     for item in items {
         let Some(port) = port(reader, item, kind, meta) else {
             continue;
@@ -372,7 +373,7 @@ fn port(
         let useful = matches!(kind, Type::NodePort | Type::LoadBalancer);
         if !useful {
             reader.warn(Warning::UselessNodePort {
-                place: reader.texts().place(at.span),
+                place: reader.place(at.span),
                 service: meta.name.to_string(),
             });
         }

@@ -5,8 +5,9 @@
 //! elsewhere.
 
 use crate::address::parse_address;
-use crate::diagnostic::{At, Finding, Span};
+use crate::diagnostic::Finding;
 use crate::meta::{Meta, ObjectName};
+use crate::place::{At, Span};
 use crate::reader::{Fields, Reader};
 use crate::service::PROTOCOLS;
 use crate::tree::Tree;
@@ -15,6 +16,7 @@ use nfc_ir::{Family, Hints, Port, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::rc::Rc;
 
 /// Endpoints of one family for one Service.
 #[derive(Clone, Debug)]
@@ -43,12 +45,13 @@ pub(crate) struct SlicePort {
 #[derive(Clone, Debug)]
 pub(crate) struct SliceEndpoint {
     pub(crate) address: IpAddr,
-    pub(crate) node: Option<String>,
+    pub(crate) node: Option<Rc<str>>,
     pub(crate) weight: NonZeroU16,
     pub(crate) ready: bool,
     pub(crate) serving: bool,
     pub(crate) terminating: bool,
-    pub(crate) hints: Hints,
+    /// `None` when there are none, as most endpoints have it.
+    pub(crate) hints: Option<Box<Hints>>,
 }
 
 #[derive(Clone, Copy)]
@@ -97,13 +100,15 @@ pub(crate) fn read(reader: &mut Reader<'_>, tree: &Tree<'_>) -> Option<Slice> {
         warn(reader, &meta, meta.span, SliceProblem::Fqdn);
         return None;
     };
-    let mut endpoints = Vec::new();
-    for item in object.list(reader, "endpoints") {
+    let items = object.list(reader, "endpoints");
+    let mut endpoints = Vec::with_capacity(items.len());
+    for item in items {
         endpoints.extend(endpoint(reader, item, family, &meta));
     }
     weigh(reader, &meta, &mut endpoints);
-    let mut ports = Vec::new();
-    for item in object.list(reader, "ports") {
+    let items = object.list(reader, "ports");
+    let mut ports = Vec::with_capacity(items.len());
+    for item in items {
         ports.extend(port(reader, item, &meta));
     }
     Some(Slice {
@@ -122,7 +127,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, tree: &Tree<'_>) -> Option<Slice> {
 
 fn warn(reader: &mut Reader<'_>, meta: &Meta<'_, '_>, span: Span, problem: SliceProblem) {
     reader.warn(Warning::Slice {
-        place: reader.texts().place(span),
+        place: reader.place(span),
         object: format!("{} {}", meta.kind, meta.name),
         problem,
     });
@@ -177,15 +182,16 @@ fn endpoint(
     check_family(reader, address, family);
     Some(SliceEndpoint {
         address: address.value,
-        node: node.map(|n| n.value.to_owned()),
+        node: node.map(|n| reader.shared(n.value)),
         weight: NonZeroU16::MIN,
         ready: ready.unwrap_or(true),
         serving: serving.unwrap_or(true),
         terminating: terminating.unwrap_or(false),
-        hints: Hints {
-            zones: names(reader, hints, "forZones"),
-            nodes: names(reader, hints, "forNodes"),
-        },
+        hints: hints.map(|hints| {
+            let (zones, nodes) =
+                (names(reader, hints, "forZones"), names(reader, hints, "forNodes"));
+            Box::new(Hints { zones, nodes })
+        }),
     })
 }
 
@@ -200,9 +206,9 @@ fn check_family(reader: &mut Reader<'_>, address: At<IpAddr>, family: Family) {
 }
 
 /// The names in a list of hints.
-fn names(reader: &mut Reader<'_>, hints: Option<Fields<'_, '_>>, key: &str) -> BTreeSet<String> {
+fn names(reader: &mut Reader<'_>, hints: Fields<'_, '_>, key: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for item in hints.map(|h| h.list(reader, key)).unwrap_or_default() {
+    for item in hints.list(reader, key) {
         if let Some(text) = item.as_text() {
             reader.find(
                 Finding::new(
@@ -250,11 +256,11 @@ fn weigh(reader: &mut Reader<'_>, meta: &Meta<'_, '_>, endpoints: &mut [SliceEnd
     for part in text.value.split(',').filter(|p| !p.trim().is_empty()) {
         match weight(part) {
             Some((address, weight)) => {
-                weights.insert(address, (weight, reader.texts().part(text, part)));
+                weights.insert(address, (weight, reader.view().part(text, part)));
             }
             None => reader.find(
                 Finding::new(
-                    reader.texts().part(text, part),
+                    reader.view().part(text, part),
                     format!("`{}` is not the weight of an endpoint", part.trim()),
                     "expected an address, `=` and a number from 1 to 65535",
                 )
@@ -344,12 +350,12 @@ fn old_endpoints(
         };
         endpoints.extend(address.map(|address| SliceEndpoint {
             address: address.value,
-            node: node.map(|n| n.value.to_owned()),
+            node: node.map(|n| reader.shared(n.value)),
             weight: NonZeroU16::MIN,
             ready,
             serving: true,
             terminating: false,
-            hints: Hints::default(),
+            hints: None,
         }));
     }
     endpoints

@@ -3,8 +3,8 @@
 //! Invariant: the only module here with effects; it looks at names, never at contents.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io::Read as _;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// A text and where it came from.
@@ -15,6 +15,82 @@ pub struct Document {
     /// What is in it: YAML or JSON, one object or many.
     pub text: String,
 }
+
+/// Something to read objects from. Unlike a [`Document`], it need not fit into memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source<'s> {
+    name: String,
+    from: From<'s>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum From<'s> {
+    Text(&'s str),
+    File(PathBuf),
+    Stdin,
+}
+
+impl<'s> Source<'s> {
+    /// The file at `path`, or standard input when that is `-`.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        if path.as_os_str() == "-" {
+            return Self { name: STDIN.to_owned(), from: From::Stdin };
+        }
+        Self { name: path.display().to_string(), from: From::File(path.to_owned()) }
+    }
+
+    /// The text of `document`.
+    #[must_use]
+    pub fn of(document: &'s Document) -> Self {
+        Self { name: document.name.clone(), from: From::Text(&document.text) }
+    }
+
+    /// Name of the file, or `<stdin>`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many bytes there are, when that can be known before they are read.
+    #[must_use]
+    pub fn size_bytes(&self) -> Option<u64> {
+        match &self.from {
+            From::Text(text) => Some(text.len() as u64),
+            From::File(path) => {
+                fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|m| m.len())
+            }
+            From::Stdin => None,
+        }
+    }
+
+    pub(crate) fn open(&self) -> Result<Box<dyn Read + '_>, SourceError> {
+        match &self.from {
+            From::Text(text) => Ok(Box::new(text.as_bytes())),
+            From::File(path) => match File::open(path) {
+                Ok(file) => Ok(Box::new(file)),
+                Err(error) => Err(self.failed(error)),
+            },
+            From::Stdin => Ok(Box::new(io::stdin())),
+        }
+    }
+
+    /// Whether it can be read a second time. A pipe cannot.
+    pub(crate) fn is_lasting(&self) -> bool {
+        self.size_bytes().is_some()
+    }
+
+    /// The same text again, if it is lasting.
+    pub(crate) fn open_again(&self) -> Option<Box<dyn Read + '_>> {
+        self.is_lasting().then(|| self.open().ok()).flatten()
+    }
+
+    pub(crate) fn failed(&self, source: io::Error) -> SourceError {
+        SourceError::Io { path: PathBuf::from(&self.name), source }
+    }
+}
+
+const STDIN: &str = "<stdin>";
 
 /// Why an input could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +119,26 @@ pub enum SourceError {
 
 const ENDINGS: [&str; 3] = ["yaml", "yml", "json"];
 
-/// Reads `paths`: files whatever their name, directories recursively (`*.yaml`, `*.yml`,
-/// `*.json`, sorted by path), and `-` for standard input.
+/// What `paths` name: files whatever their name, directories recursively (`*.yaml`,
+/// `*.yml`, `*.json`, sorted by path), and `-` for standard input. Files are not opened.
+///
+/// # Errors
+///
+/// One [`SourceError`] for each directory that could not be read or has no such file.
+pub fn list(paths: &[PathBuf]) -> Result<Vec<Source<'static>>, Vec<SourceError>> {
+    let mut files = Vec::new();
+    let mut errors = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            list_directory(path, &mut files, &mut errors);
+        } else {
+            files.push(path.clone());
+        }
+    }
+    if errors.is_empty() { Ok(files.iter().map(|f| Source::at(f)).collect()) } else { Err(errors) }
+}
+
+/// Reads what `paths` name, as [`list`] has it, into memory.
 ///
 /// # Errors
 ///
@@ -53,10 +147,17 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Document>, Vec<SourceError>> {
     let mut documents = Vec::new();
     let mut errors = Vec::new();
     for path in paths {
+        let mut files = Vec::new();
         if path.is_dir() {
-            read_directory(path, &mut documents, &mut errors);
+            list_directory(path, &mut files, &mut errors);
         } else {
-            keep(read_file(path), &mut documents, &mut errors);
+            files.push(path.clone());
+        }
+        for file in files {
+            match read_file(&file) {
+                Ok(document) => documents.push(document),
+                Err(error) => errors.push(error),
+            }
         }
     }
     if errors.is_empty() { Ok(documents) } else { Err(errors) }
@@ -68,38 +169,23 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Document>, Vec<SourceError>> {
 ///
 /// [`SourceError::Io`] or [`SourceError::NotText`].
 pub fn read_file(path: &Path) -> Result<Document, SourceError> {
-    let stdin = path.as_os_str() == "-";
-    let bytes = if stdin {
-        let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-    } else {
-        fs::read(path)
-    };
-    let path = if stdin { Path::new("<stdin>") } else { path };
-    let bytes = bytes.map_err(|source| SourceError::Io { path: path.to_owned(), source })?;
-    let text =
-        String::from_utf8(bytes).map_err(|_| SourceError::NotText { path: path.to_owned() })?;
-    Ok(Document { name: path.display().to_string(), text })
+    let source = Source::at(path);
+    let mut bytes = Vec::new();
+    source.open()?.read_to_end(&mut bytes).map_err(|error| source.failed(error))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| SourceError::NotText { path: PathBuf::from(source.name()) })?;
+    Ok(Document { name: source.name, text })
 }
 
-fn keep<T>(result: Result<T, SourceError>, kept: &mut Vec<T>, errors: &mut Vec<SourceError>) {
-    match result {
-        Ok(value) => kept.push(value),
-        Err(error) => errors.push(error),
-    }
-}
-
-fn read_directory(path: &Path, documents: &mut Vec<Document>, errors: &mut Vec<SourceError>) {
-    let mut files = Vec::new();
+fn list_directory(path: &Path, files: &mut Vec<PathBuf>, errors: &mut Vec<SourceError>) {
+    let mut found = Vec::new();
     let before = errors.len();
-    collect_files(path, &mut files, errors);
-    files.sort();
-    if files.is_empty() && errors.len() == before {
+    collect_files(path, &mut found, errors);
+    found.sort();
+    if found.is_empty() && errors.len() == before {
         errors.push(SourceError::Nothing { path: path.to_owned() });
     }
-    for file in files {
-        keep(read_file(&file), documents, errors);
-    }
+    files.extend(found);
 }
 
 /// Symbolic links to files are followed, those to directories are not: they may lead in

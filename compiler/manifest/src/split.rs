@@ -1,107 +1,314 @@
-//! A text into its objects: YAML documents, JSON values, and lists of objects.
+//! A text into its objects, one after the other: YAML documents, JSON values, and the
+//! items of lists.
 //!
-//! Invariant: knows how texts are divided and how lists are spelled, and no field of any
-//! kind of object but `kind`, `apiVersion` and `items`.
+//! What fits into the window is read whole. Of a longer list, and only of a list, the
+//! items are read one by one, so that no more than the window or the longest object is
+//! ever held.
+//!
+//! Invariant: knows how texts are divided, and no field of any kind of object.
 
-use crate::diagnostic::{Finding, Span, Texts};
+use crate::cut;
+use crate::diagnostic::Finding;
+use crate::json::Scanner;
+use crate::list::{Form, OpenList, Take, each_item};
+use crate::place::{Span, View};
 use crate::reader::Reader;
-use crate::source::Document;
+use crate::report::Report;
 use crate::tree::{Documents, SyntaxError, Tree, Value};
-use serde::de::IgnoredAny;
+use crate::window::{Cursor, Window};
+use std::borrow::Cow;
 
-/// An object, its kind known.
-pub(crate) struct Object<'a, 't> {
-    pub(crate) kind: String,
-    pub(crate) api_version: String,
-    pub(crate) tree: &'a Tree<'t>,
+/// Calls `take` with each object of the text in `window`, which has this `name`.
+pub(crate) fn each_object(
+    report: &mut Report,
+    window: &mut Window<'_>,
+    name: &str,
+    take: &mut Take<'_>,
+) {
+    while window.rest().trim_start().is_empty() && window.more() {}
+    let is_named_json = name.ends_with(".json");
+    let looks_like_json = window.rest().trim_start().starts_with(['{', '[']);
+    let mut split = Split { report, window, take };
+    if !is_named_json && !looks_like_json {
+        split.yaml();
+    } else if let Err(error) = split.json() {
+        if is_named_json || error.in_list || !split.is_yaml() {
+            split.refuse_json(error.syntax);
+        } else {
+            split.yaml();
+        }
+    }
+    split.check_encoding();
 }
 
-/// Calls `take` with each object of `document`, which has this `index` among the others.
-pub(crate) fn each_object(
-    reader: &mut Reader<'_>,
-    document: &Document,
-    index: usize,
-    take: &mut dyn FnMut(&mut Reader<'_>, &Object<'_, '_>),
-) {
-    let text = document.text.as_str();
-    if !looks_like_json(document) {
-        each_yaml(reader, text, index, take);
-        return;
-    }
-    let named_json = document.name.ends_with(".json");
-    match json_values(text, index) {
-        Err(error) if named_json || !is_yaml(text, index) => reader.find(json_finding(error)),
-        Err(_) => each_yaml(reader, text, index, take),
-        Ok(values) => {
-            for range in values {
-                let part = &text[range.clone()];
-                for tree in Documents::new(part, index, range.start) {
-                    take_tree(reader, tree, take);
+struct Split<'s, 'w, 'f> {
+    report: &'s mut Report,
+    window: &'s mut Window<'w>,
+    take: &'s mut Take<'f>,
+}
+
+/// Where reading JSON stopped.
+struct JsonError {
+    syntax: SyntaxError,
+    /// Whether items of the value in question were taken already.
+    in_list: bool,
+}
+
+/// What comes next in a list: an item, or a field with its key. `None`: it ends.
+type Next<'t> = Option<(Option<Cow<'t, str>>, Tree<'t>)>;
+
+impl Split<'_, '_, '_> {
+    /// All values, up to an error, before which the cursor stays.
+    fn json(&mut self) -> Result<(), JsonError> {
+        loop {
+            let mut scanner = Scanner::new(self.window);
+            if scanner.next().is_none() {
+                if self.window.more() {
+                    continue;
                 }
+                return Ok(());
+            }
+            match scanner.value() {
+                Ok(tree) => {
+                    let cursor = scanner.cursor();
+                    let mut reader = Reader::new(self.window.view(), self.report);
+                    each_item(&mut reader, &tree, ("", ""), self.take);
+                    drop(reader);
+                    self.window.advance(cursor);
+                }
+                Err(error) if !self.may_go_on(&error) => {
+                    return Err(JsonError { syntax: error, in_list: false });
+                }
+                Err(_) => match self.open_json().filter(|_| self.window.is_full()) {
+                    Some((list, cursor, is_object)) => {
+                        self.window.advance(cursor);
+                        let read = self.json_list(list, is_object);
+                        read.map_err(|syntax| JsonError { syntax, in_list: true })?;
+                    }
+                    None => drop(self.window.more()),
+                },
             }
         }
     }
-}
 
-fn looks_like_json(document: &Document) -> bool {
-    document.name.ends_with(".json") || document.text.trim_start().starts_with(['{', '['])
-}
+    /// Whether the error is only that the window ends.
+    fn may_go_on(&self, error: &SyntaxError) -> bool {
+        error.ended && !self.window.is_ended()
+    }
 
-fn is_yaml(text: &str, index: usize) -> bool {
-    Documents::new(text, index, 0).all(|tree| tree.is_ok())
-}
-
-/// The documents of a YAML text. After a syntax error reading goes on at the next
-/// document, so that its errors are found too.
-fn each_yaml(
-    reader: &mut Reader<'_>,
-    text: &str,
-    index: usize,
-    take: &mut dyn FnMut(&mut Reader<'_>, &Object<'_, '_>),
-) {
-    let mut base = 0;
-    loop {
-        let mut broken_at = None;
-        for tree in Documents::new(&text[base..], index, base) {
-            broken_at = tree.as_ref().err().map(|e| e.span.start);
-            take_tree(reader, tree, take);
+    /// Reads the beginning of a list up to its first item. Returns where that is, and
+    /// whether the list is an object. `None`: it is no list as far as the window goes.
+    fn open_json(&mut self) -> Option<(OpenList, Cursor, bool)> {
+        let mut scanner = Scanner::new(self.window);
+        let _ = scanner.next();
+        let span = Span { length: 1, ..scanner.here() };
+        if scanner.take(b'[') {
+            return Some((OpenList::bare(span, Form::Json), scanner.cursor(), false));
         }
-        match broken_at.and_then(|at| next_document(text, at)) {
-            Some(next) if next > base => base = next,
-            _ => return,
+        let mut fields = Vec::new();
+        let mut opened = scanner.take(b'{');
+        while opened {
+            let (key, _) = scanner.key().ok()?;
+            opened = key != "items" || !scanner.take(b'[');
+            if opened {
+                fields.push((key, scanner.value().ok()?));
+                scanner.comma(b'}').ok()?;
+            }
         }
+        let mut list = OpenList::new(span, Form::Json);
+        let mut reader = Reader::new(self.window.view(), self.report);
+        for (key, tree) in &fields {
+            list.field(&mut reader, key, tree);
+        }
+        Some((list, scanner.cursor(), true))
+    }
+
+    fn json_list(&mut self, mut list: OpenList, is_object: bool) -> Result<(), SyntaxError> {
+        self.json_entries(&mut list, b']')?;
+        if is_object {
+            self.json_entries(&mut list, b'}')?;
+        }
+        self.close(list);
+        Ok(())
+    }
+
+    /// Reads items up to `]`, or the fields behind them up to `}`.
+    fn json_entries(&mut self, list: &mut OpenList, close: u8) -> Result<(), SyntaxError> {
+        let mut is_first = close == b']';
+        loop {
+            let mut scanner = Scanner::new(self.window);
+            match next(&mut scanner, close, is_first) {
+                Ok(next) => {
+                    let cursor = scanner.cursor();
+                    let mut reader = Reader::new(self.window.view(), self.report);
+                    match &next {
+                        Some((None, item)) => list.item(&mut reader, item, self.take),
+                        Some((Some(key), value)) => list.field(&mut reader, key, value),
+                        None => {}
+                    }
+                    let ended = next.is_none();
+                    drop(reader);
+                    self.window.advance(cursor);
+                    if ended {
+                        return Ok(());
+                    }
+                    is_first = false;
+                }
+                Err(error) if self.may_go_on(&error) => drop(self.window.more()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn close(&mut self, list: OpenList) {
+        list.close(&mut Reader::new(self.window.view(), self.report), self.take);
+    }
+
+    /// Whether the rest of the text is YAML, of which a flow mapping looks like JSON.
+    fn is_yaml(&mut self) -> bool {
+        while self.window.more() {}
+        Documents::new(self.window.rest(), self.window.position()).all(|tree| tree.is_ok())
+    }
+
+    /// A text that breaks off where it is no text is refused for that.
+    fn refuse_json(&mut self, error: SyntaxError) {
+        if error.ended && self.window.is_broken() {
+            return;
+        }
+        let finding = Finding::new(error.span, "this is not JSON", error.words)
+            .help("`kubectl get -o json` prints what is expected here");
+        Reader::new(self.window.view(), self.report).find(finding);
+    }
+
+    /// The documents of a YAML text. After a syntax error reading goes on at the next
+    /// document, so that its errors are found too.
+    fn yaml(&mut self) {
+        loop {
+            let (rest, ended) = (self.window.rest(), self.window.is_ended());
+            if ended && rest.is_empty() {
+                return;
+            }
+            if let Some(end) = cut::document_end(rest, ended) {
+                self.yaml_trees(end, &mut |reader, tree, take| {
+                    each_item(reader, tree, ("", ""), take);
+                });
+            } else if !self.window.is_full() || !self.yaml_list() {
+                self.window.more();
+            }
+        }
+    }
+
+    /// Reads the next `bytes` bytes as YAML of its own.
+    fn yaml_trees(
+        &mut self,
+        bytes: usize,
+        each: &mut dyn FnMut(&mut Reader<'_>, &Tree<'_>, &mut Take<'_>),
+    ) {
+        let text = &self.window.rest()[..bytes];
+        let mut reader = Reader::new(self.window.view(), self.report);
+        for tree in Documents::new(text, self.window.position()) {
+            match tree {
+                Ok(tree) => each(&mut reader, &tree, self.take),
+                Err(error) => reader.find(yaml_finding(self.window.view(), error)),
+            }
+        }
+        drop(reader);
+        self.window.pass(bytes);
+    }
+
+    /// Reads the list with which the rest begins, part by part, if it is one that does not
+    /// fit into the window.
+    fn yaml_list(&mut self) -> bool {
+        let rest = self.window.rest();
+        let found = cut::items(rest, false)
+            .filter(|items| cut::items_end(&rest[items.start..], items.column, false).is_none());
+        let Some(items) = found else { return false };
+        let Some(first) = cut::last_item(&rest[items.start..], items.column) else { return false };
+        let span = Span { length: 1, ..self.window.position().span(0) };
+        let mut list = OpenList::new(span, Form::Yaml);
+        self.yaml_trees(items.start + first, &mut |reader, tree, take| {
+            read_part(&mut list, reader, tree, take);
+        });
+        loop {
+            let (rest, ended) = (self.window.rest(), self.window.is_ended());
+            let end = cut::items_end(rest, items.column, ended).or(ended.then_some(rest.len()));
+            let part = end
+                .or_else(|| cut::last_item(rest, items.column).filter(|_| self.window.is_full()));
+            match part {
+                Some(bytes) => self.yaml_trees(bytes, &mut |reader, tree, take| {
+                    read_part(&mut list, reader, tree, take);
+                }),
+                None => drop(self.window.more()),
+            }
+            if end.is_some() {
+                break;
+            }
+        }
+        self.yaml_behind_items(&mut list);
+        self.close(list);
+        true
+    }
+
+    /// Reads the fields of the list that stand behind its items.
+    fn yaml_behind_items(&mut self, list: &mut OpenList) {
+        loop {
+            let (rest, ended) = (self.window.rest(), self.window.is_ended());
+            if cut::is_marker(rest, "---") {
+                return;
+            }
+            if let Some(end) = cut::document_end(rest, ended) {
+                return self.yaml_trees(end, &mut |reader, tree, take| {
+                    read_part(list, reader, tree, take);
+                });
+            }
+            self.window.more();
+        }
+    }
+
+    fn check_encoding(&mut self) {
+        if !self.window.is_broken() {
+            return;
+        }
+        self.window.pass(self.window.rest().len());
+        let span = self.window.position().span(0);
+        let finding = Finding::new(span, "this is not UTF-8 text", "expected YAML or JSON")
+            .help("save the file as UTF-8; if it is packed, unpack it");
+        Reader::new(self.window.view(), self.report).find(finding);
     }
 }
 
-/// Where the first document that begins at or behind `from` begins.
-fn next_document(text: &str, from: usize) -> Option<usize> {
-    let bytes = text.as_bytes();
-    let mut from = from.min(text.len());
-    loop {
-        let at = from + text.get(from..)?.find("---")?;
-        let starts_line = at == 0 || bytes[at - 1] == b'\n';
-        let stands_alone = bytes.get(at + 3).is_none_or(u8::is_ascii_whitespace);
-        if starts_line && stands_alone {
-            return Some(at);
+/// What comes next in a list of JSON.
+fn next<'t>(scanner: &mut Scanner<'t>, close: u8, first: bool) -> Result<Next<'t>, SyntaxError> {
+    if scanner.take(close) {
+        return Ok(None);
+    }
+    if !first {
+        scanner.comma(close)?;
+    }
+    let key = if close == b'}' { Some(scanner.key()?.0) } else { None };
+    Ok(Some((key, scanner.value()?)))
+}
+
+/// Reads a part of a list in YAML: some items, or some fields.
+fn read_part(list: &mut OpenList, reader: &mut Reader<'_>, tree: &Tree<'_>, take: &mut Take<'_>) {
+    match &tree.value {
+        Value::Map(entries) => {
+            for entry in entries {
+                if entry.key == "items" {
+                    read_part(list, reader, &entry.value, take);
+                } else {
+                    list.field(reader, &entry.key, &entry.value);
+                }
+            }
         }
-        from = at + 3;
+        _ => tree.items().iter().for_each(|item| list.item(reader, item, take)),
     }
 }
 
-fn take_tree<'t>(
-    reader: &mut Reader<'_>,
-    tree: Result<Tree<'t>, SyntaxError>,
-    take: &mut dyn FnMut(&mut Reader<'_>, &Object<'_, '_>),
-) {
-    match tree {
-        Ok(tree) => each_item(reader, &tree, ("", ""), take),
-        Err(error) => reader.find(yaml_finding(reader.texts(), error)),
-    }
-}
-
-fn yaml_finding(texts: &Texts<'_>, error: SyntaxError) -> Finding {
-    let SyntaxError { span, words } = error;
-    let help = if texts.line(span).contains("{{") {
+fn yaml_finding(view: View<'_>, error: SyntaxError) -> Finding {
+    let SyntaxError { span, words, .. } = error;
+    let lines = view.lines(span, span);
+    let help = if lines.is_some_and(|l| l.text.contains("{{")) {
         "this looks like a template; render it first, for example with `helm template`"
     } else if words.contains("tab") {
         "indent with blanks; YAML does not allow tabs there"
@@ -113,100 +320,7 @@ fn yaml_finding(texts: &Texts<'_>, error: SyntaxError) -> Finding {
         "mind the indentation, and put quotes around texts with `: ` or ` #` in them"
     };
     let words = words.strip_prefix("while parsing node, ").unwrap_or(&words);
-    Finding::new(texts.token(span), "this is not YAML", words).help(help)
-}
-
-/// The places of the values in a JSON text, one behind the other.
-fn json_values(text: &str, index: usize) -> Result<Vec<std::ops::Range<usize>>, SyntaxError> {
-    let mut stream = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
-    let mut values = Vec::new();
-    let mut start = 0;
-    while let Some(value) = stream.next() {
-        value.map_err(|error| {
-            let at = offset(text, error.line(), error.column());
-            let words = error.to_string();
-            SyntaxError {
-                span: Span { document: index, start: at, end: at },
-                words: words.split(" at line ").next().unwrap_or(&words).to_owned(),
-            }
-        })?;
-        values.push(start..stream.byte_offset());
-        start = stream.byte_offset();
-    }
-    Ok(values)
-}
-
-/// serde_json counts lines from 1 and columns in bytes, the last byte read being the column.
-fn offset(text: &str, line: usize, column: usize) -> usize {
-    let start = match line.checked_sub(2) {
-        None => 0,
-        Some(before) => {
-            let ends = text.match_indices('\n').nth(before);
-            ends.map_or(text.len(), |(i, _)| i + 1)
-        }
-    };
-    let mut at = (start + column.saturating_sub(1)).min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
-}
-
-fn json_finding(error: SyntaxError) -> Finding {
-    Finding::new(error.span, "this is not JSON", error.words)
-        .help("`kubectl get -o json` prints what is expected here")
-}
-
-/// The objects of `tree`: itself, or the items of a list of whatever depth. Items of a
-/// typed list, as the API server sends it, have no kind of their own: it is `default`.
-fn each_item(
-    reader: &mut Reader<'_>,
-    tree: &Tree<'_>,
-    default: (&str, &str),
-    take: &mut dyn FnMut(&mut Reader<'_>, &Object<'_, '_>),
-) {
-    if let Value::List(items) = &tree.value {
-        for item in items {
-            each_item(reader, item, default, take);
-        }
-        return;
-    }
-    if !matches!(tree.value, Value::Map(_)) {
-        return reader.find(no_object(tree.span));
-    }
-    let Some(fields) = reader.fields(tree) else {
-        return;
-    };
-    let kind = fields.optional_text(reader, "kind");
-    let api_version = fields.optional_text(reader, "apiVersion");
-    let kind = kind.map_or(default.0, |k| k.value);
-    let api_version = api_version.map_or(default.1, |v| v.value);
-    if kind.is_empty() {
-        return reader.find(no_kind(tree.span));
-    }
-    match (kind.strip_suffix("List"), fields.get("items")) {
-        (Some(item_kind), items) => {
-            for item in items.map(|i| reader.list(i)).unwrap_or_default() {
-                let version = if item_kind.is_empty() { "" } else { api_version };
-                each_item(reader, item, (item_kind, version), take);
-            }
-        }
-        (None, _) => take(
-            reader,
-            &Object { kind: kind.to_owned(), api_version: api_version.to_owned(), tree },
-        ),
-    }
-}
-
-fn no_object(span: Span) -> Finding {
-    let label = "expected a mapping with `apiVersion` and `kind`";
-    Finding::new(span, "this is not a Kubernetes object", label)
-        .help("objects look as `kubectl get -o yaml` prints them")
-}
-
-fn no_kind(span: Span) -> Finding {
-    Finding::new(span, "this object has no kind", "expected a field `kind`")
-        .help("give the object `apiVersion` and `kind`, as `kubectl get -o yaml` does")
+    Finding::new(view.token(span), "this is not YAML", words).help(help)
 }
 
 #[cfg(test)]
@@ -214,14 +328,18 @@ mod tests {
     use super::*;
 
     fn kinds(name: &str, text: &str) -> (Vec<String>, usize) {
-        let documents = [Document { name: name.to_owned(), text: text.to_owned() }];
-        let texts = Texts::new(&documents);
-        let mut reader = Reader::new(&texts);
+        kinds_in(name, text, crate::window::CHUNK)
+    }
+
+    /// The kinds that are found, and how many errors, through a window so wide.
+    fn kinds_in(name: &str, text: &str, width: usize) -> (Vec<String>, usize) {
+        let mut report = Report::new(vec![name.to_owned()]);
+        let mut window = Window::new(Box::new(text.as_bytes()), 0, width, false);
         let mut kinds = Vec::new();
-        each_object(&mut reader, &documents[0], 0, &mut |_, object| {
+        each_object(&mut report, &mut window, name, &mut |_, object| {
             kinds.push(format!("{}/{}", object.api_version, object.kind));
         });
-        (kinds, reader.findings().len())
+        (kinds, report.finish(&[]).err().map_or(0, |errors| errors.len()))
     }
 
     #[test]
@@ -256,5 +374,49 @@ mod tests {
     fn an_object_without_kind_is_an_error() {
         assert_eq!(kinds("x", "metadata: {}\n"), (vec![], 1));
         assert_eq!(kinds("x", "just a text\n"), (vec![], 1));
+    }
+
+    #[test]
+    fn a_narrow_window_shows_the_same_objects() {
+        let yaml_list = "apiVersion: v1\nitems:\n- kind: A\n  b: |\n    - x\n- data: {}\n- kind: C\n\
+                         kind: BList\nmetadata: {}\n---\nkind: D\n";
+        let indented =
+            "kind: BList\nitems:\n  - kind: A\n  # c\n  - {a: 1,\n     b: 2}\n...\n---\nkind: D\n";
+        let json = "{\"items\": [{\"kind\": \"A\"}, {\"a\": [1, {}]}, {\"kind\": \"C\"}], \
+                    \"kind\": \"BList\", \"apiVersion\": \"v1\"}\n[{\"kind\": \"D\"}, [{\"kind\": \"E\"}]]";
+        for text in [yaml_list, indented, json, "[]", "{\"kind\": \"List\", \"items\": [ ]}"] {
+            let (mut whole, errors) = kinds("x", text);
+            whole.sort();
+            assert_eq!(errors, 0, "{text}");
+            for width in 1..text.len() {
+                let (mut parts, errors) = kinds_in("x", text, width);
+                parts.sort();
+                assert_eq!((&parts, errors), (&whole, 0), "{width}: {text}");
+            }
+        }
+    }
+
+    /// A list is never held whole: a thousand items pass through a window of some.
+    #[test]
+    fn no_more_than_the_window_is_held() {
+        const WIDTH: usize = 10_000;
+        let item = |form: &str| form.replace('_', &"x".repeat(500));
+        let json = format!(
+            "{{\"items\": [{}], \"kind\": \"List\"}}",
+            vec![item("\n{\"kind\": \"_\"}"); 1000].join(",")
+        );
+        let yaml = format!("items:\n{}kind: List\n", item("- kind: _\n").repeat(1000));
+        let documents = item("kind: _\n---\n").repeat(1000);
+        for text in [json, yaml, documents] {
+            let mut report = Report::new(vec!["x".to_owned()]);
+            let mut window = Window::new(Box::new(text.as_bytes()), 0, WIDTH, false);
+            let (mut objects, mut held_most) = (0, 0);
+            each_object(&mut report, &mut window, "x", &mut |reader, _| {
+                objects += 1;
+                held_most = held_most.max(reader.view().text.len());
+            });
+            assert_eq!(objects, 1000);
+            assert!(held_most < 4 * WIDTH, "{held_most} bytes of {} were held", text.len());
+        }
     }
 }

@@ -1,13 +1,13 @@
-//! One YAML document as a tree in which every node knows its place.
+//! One object as a tree in which every node knows its place, and YAML into such trees.
 //!
 //! A tree and not serde's derive, because an input's errors are all wanted at once, each
 //! with its place: deserialization into structs stops at the first value of a wrong type.
-//! JSON is read by the same parser, since it is YAML.
+//! Objects are read out of it one by one, so a tree is short-lived.
 //!
 //! Invariant: knows YAML and no Kubernetes.
 
-use crate::diagnostic::Span;
-use granit_parser::{Event, Parser, ScalarStyle, ScanError, StrInput};
+use crate::place::{Position, Span, count};
+use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, StrInput};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -77,41 +77,55 @@ impl<'t> Tree<'t> {
     }
 }
 
-/// Why a text is not YAML, and where reading stopped.
+/// Why a text is not YAML or not JSON, and where reading stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SyntaxError {
     pub(crate) span: Span,
     pub(crate) words: String,
+    /// Whether reading stopped at the end of what was given.
+    pub(crate) ended: bool,
 }
+
+/// How deep values may be nested. Those of Kubernetes reach a dozen levels, and walks through
+/// a tree are recursive.
+pub(crate) const DEPTH_MAX: usize = 128;
 
 /// How many nodes aliases may add to one document. Objects of Kubernetes have some
 /// hundreds; nine lines of aliases of aliases have a billion.
 const ALIASED_MAX: usize = 100_000;
 
-/// The documents of `text`, which is part of document number `document` from byte `base`
-/// on. Empty documents are left out.
+/// The YAML documents of a text. Empty documents are left out.
 pub(crate) struct Documents<'t> {
     parser: Parser<'t, StrInput<'t>>,
-    document: usize,
-    base: usize,
+    base: Position,
     done: bool,
 }
 
 impl<'t> Documents<'t> {
-    pub(crate) fn new(text: &'t str, document: usize, base: usize) -> Self {
-        Self { parser: Parser::new_from_str(text), document, base, done: false }
+    /// The documents of `text`, which begins at `base`.
+    pub(crate) fn new(text: &'t str, base: Position) -> Self {
+        Self { parser: Parser::new_from_str(text), base, done: false }
     }
 
     fn span(&self, span: granit_parser::Span) -> Span {
-        let range = span.byte_range().unwrap_or_default();
-        Span { document: self.document, start: self.base + range.start, end: self.base + range.end }
+        let length = span.byte_range().unwrap_or_default().len();
+        self.position(&span.start).span(length)
     }
 
     fn syntax_error(&self, error: &ScanError) -> SyntaxError {
-        let at = self.base + error.marker().byte_offset().unwrap_or_default();
-        SyntaxError {
-            span: Span { document: self.document, start: at, end: at },
-            words: error.info(),
+        let span = self.position(error.marker()).span(0);
+        SyntaxError { span, words: error.info(), ended: false }
+    }
+
+    /// The parser counts lines from 1 and columns from 0.
+    fn position(&self, marker: &Marker) -> Position {
+        let lines = count(marker.line().saturating_sub(1));
+        let before = if lines == 0 { self.base.column } else { 0 };
+        Position {
+            document: self.base.document,
+            offset: self.base.offset + marker.byte_offset().unwrap_or_default() as u64,
+            line: self.base.line + lines,
+            column: before + count(marker.col()),
         }
     }
 
@@ -179,17 +193,25 @@ impl<'t> Builder<'t> {
                 self.close(Tree { span, value }, anchor);
             }
             Event::SequenceStart(_, anchor, _) => {
-                let content = Content::List(Vec::new());
-                self.open.push(Open { span, anchor, content });
+                self.open(Open { span, anchor, content: Content::List(Vec::new()) })?;
             }
             Event::MappingStart(_, anchor, _) => {
                 let content = Content::Map { entries: Vec::new(), key: None };
-                self.open.push(Open { span, anchor, content });
+                self.open(Open { span, anchor, content })?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.end_collection(span),
             Event::Alias(id) => self.alias(id, span)?,
             _ => {}
         }
+        Ok(())
+    }
+
+    fn open(&mut self, open: Open<'t>) -> Result<(), SyntaxError> {
+        if self.open.len() == DEPTH_MAX {
+            let words = format!("nested more than {DEPTH_MAX} levels deep");
+            return Err(SyntaxError { span: open.span, words, ended: false });
+        }
+        self.open.push(open);
         Ok(())
     }
 
@@ -201,13 +223,15 @@ impl<'t> Builder<'t> {
             Content::List(items) => Value::List(items),
             Content::Map { entries, .. } => Value::Map(merged(entries)),
         };
-        let span = Span { end: end.end.max(span.end), ..span };
+        let end = end.end().max(span.end());
+        let length = u32::try_from(end - span.start).unwrap_or(u32::MAX);
+        let span = Span { length, ..span };
         self.close(Tree { span, value }, anchor);
     }
 
     /// An alias stands for a copy of what its anchor names, at the alias's own place.
     fn alias(&mut self, id: usize, span: Span) -> Result<(), SyntaxError> {
-        let failed = |words: &str| SyntaxError { span, words: words.to_owned() };
+        let failed = |words: &str| SyntaxError { span, words: words.to_owned(), ended: false };
         let Some(tree) = self.anchored.get(&id) else {
             return Err(failed("this alias stands inside of what it names"));
         };
@@ -298,7 +322,7 @@ pub(crate) fn path(root: &Tree<'_>, span: Span) -> String {
 
 /// Whether `span` is in `tree`; if so `steps` leads there, last step first.
 fn find(tree: &Tree<'_>, span: Span, steps: &mut Vec<String>) -> bool {
-    let inside = |outer: Span| outer.start <= span.start && span.end <= outer.end;
+    let inside = |outer: Span| outer.start <= span.start && span.end() <= outer.end();
     match &tree.value {
         Value::List(items) => {
             for (i, item) in items.iter().enumerate() {
@@ -324,9 +348,10 @@ fn find(tree: &Tree<'_>, span: Span, steps: &mut Vec<String>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::place::View;
 
     fn trees(text: &str) -> Vec<Tree<'_>> {
-        Documents::new(text, 0, 0).map(Result::unwrap).collect()
+        Documents::new(text, Position::default()).map(Result::unwrap).collect()
     }
 
     fn get<'a, 't>(tree: &'a Tree<'t>, key: &str) -> &'a Tree<'t> {
@@ -338,7 +363,8 @@ mod tests {
     fn every_node_knows_its_bytes() {
         let text = "a: é\nb: [\"x\", y]\nc:\n  d: |\n    t\n";
         let tree = &trees(text)[0];
-        let slice = |t: &Tree<'_>| &text[t.span.start..t.span.end];
+        let view = View { text, base: Position::default() };
+        let slice = |t: &Tree<'_>| view.text_of(t.span);
         assert_eq!(slice(get(tree, "a")), "é");
         assert_eq!(slice(get(tree, "b")), "[\"x\", y]");
         let Value::List(items) = &get(tree, "b").value else { panic!("not a list") };
@@ -371,7 +397,7 @@ mod tests {
             let aliases = vec![format!("*a{}", i - 1); 10].join(", ");
             text.push_str(&format!("a{i}: &a{i} [{aliases}]\n"));
         }
-        let last = Documents::new(&text, 0, 0).last().unwrap();
+        let last = Documents::new(&text, Position::default()).last().unwrap();
         assert!(last.unwrap_err().words.contains("far larger"));
     }
 
@@ -380,9 +406,9 @@ mod tests {
         let text = "spec:\n  ports:\n  - port: 80\n  - port: 99\n";
         let tree = &trees(text)[0];
         let at = text.find("99").unwrap();
-        let span = |start, end| Span { document: 0, start, end };
-        assert_eq!(path(tree, span(at, at + 2)), "spec.ports[1].port");
+        let span = |at: usize, length| Position::default().behind(&text[..at]).span(length);
+        assert_eq!(path(tree, span(at, 2)), "spec.ports[1].port");
         let key = text.find("ports").unwrap();
-        assert_eq!(path(tree, span(key, key + 5)), "spec.ports");
+        assert_eq!(path(tree, span(key, 5)), "spec.ports");
     }
 }
