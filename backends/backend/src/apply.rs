@@ -87,13 +87,13 @@ pub enum Refusal {
 const OUTDATED: i32 = 85;
 
 impl Refusal {
-    /// Whether a step was refused because others changed the objects after they were read.
-    /// Nothing took effect; reading them again helps.
+    /// Whether a step was refused because others changed the objects after they were read, or
+    /// between two steps. Reading them again helps.
     #[must_use]
     pub fn is_outdated(&self) -> bool {
         match self {
-            Self::Refused { faults, done: 0, .. } => faults.iter().any(|f| f.errno == OUTDATED),
-            Self::Refused { .. } | Self::Missing { .. } | Self::Io { .. } => false,
+            Self::Refused { faults, .. } => faults.iter().any(|f| f.errno == OUTDATED),
+            Self::Missing { .. } | Self::Io { .. } => false,
         }
     }
 }

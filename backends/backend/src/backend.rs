@@ -1,8 +1,10 @@
 //! What every backend does.
 
+use crate::journey::{ListingError, Way};
 use crate::{Answer, Fault, Origin, Question, Step, Unsupported};
 use nfc_ir::{Family, Ir, Outcome, Packet, ProxyMode};
 use std::fmt::Debug;
+use std::net::IpAddr;
 
 /// A way to say Services to the kernel. Every method is a pure function.
 ///
@@ -57,6 +59,10 @@ pub trait Backend {
     /// The text that the backend's own tool loads, for one family or for two.
     fn render(&self, programs: &[Self::Program]) -> String;
 
+    /// What carries out `patch`, as text for the backend's own tool. An empty patch takes
+    /// none.
+    fn render_patch(&self, patch: &Self::Patch) -> String;
+
     /// The steps that carry out `patch`. An empty patch takes none.
     fn encode(&self, patch: &Self::Patch) -> Vec<Step>;
 
@@ -70,6 +76,29 @@ pub trait Backend {
     /// [`TraceError`] when the program has a shape that the tracer does not know: it never
     /// guesses.
     fn trace(&self, program: &Self::Program, packet: &Packet) -> Result<Outcome, TraceError>;
+
+    /// What must be read to see the rules that are in the kernel, each as the text of a tool.
+    /// The answers together, in this order, are a listing for [`explain`](Self::explain).
+    fn listing(&self, _family: Family) -> Vec<Question> {
+        Vec::new()
+    }
+
+    /// Every way of `packet` through the rules of `listing`, which the backend's own tool
+    /// printed, or [`render`](Self::render), or kube-proxy; `addresses` are the node's.
+    ///
+    /// It reads the text and nothing else, so that it is a second witness beside
+    /// [`trace`](Self::trace), and says what a packet met with it.
+    ///
+    /// # Errors
+    ///
+    /// [`ListingError`] when the listing cannot be read, or the packet meets something in it
+    /// whose effect is not known: it never guesses.
+    fn explain(
+        &self,
+        listing: &str,
+        addresses: &[IpAddr],
+        packet: &Packet,
+    ) -> Result<Vec<Way>, ListingError>;
 }
 
 /// A program, and what it does not say.

@@ -4,10 +4,12 @@
 //! A program or patch of one backend handed to another is a bug of the caller: programs
 //! never leave the face that made them.
 
+use crate::journey::{ListingError, Way};
 use crate::{Answer, Backend, Fault, Lowered, Origin, Question, Step, TraceError};
 use nfc_ir::{Family, Ir, Outcome, Packet, ProxyMode};
 use std::any::Any;
 use std::fmt;
+use std::net::IpAddr;
 
 /// A program of some backend.
 pub struct AnyProgram(Box<dyn Any>);
@@ -49,6 +51,8 @@ pub trait AnyBackend {
     fn replace(&self, answers: &[Answer], new: &AnyProgram) -> AnyPatch;
     /// The text that the backend's own tool loads.
     fn render(&self, programs: &[AnyProgram]) -> String;
+    /// What carries out `patch`, as text.
+    fn render_patch(&self, patch: &AnyPatch) -> String;
     /// The steps that carry out `patch`.
     fn encode(&self, patch: &AnyPatch) -> Vec<Step>;
     /// What stands at the place of `fault`.
@@ -59,6 +63,19 @@ pub trait AnyBackend {
     ///
     /// As for [`Backend::trace`].
     fn trace(&self, program: &AnyProgram, packet: &Packet) -> Result<Outcome, TraceError>;
+    /// What must be read to see the rules that are in the kernel.
+    fn listing(&self, family: Family) -> Vec<Question>;
+    /// Every way of `packet` through the rules of `listing`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Backend::explain`].
+    fn explain(
+        &self,
+        listing: &str,
+        addresses: &[IpAddr],
+        packet: &Packet,
+    ) -> Result<Vec<Way>, ListingError>;
 }
 
 impl<B: Backend> AnyBackend for B {
@@ -104,6 +121,10 @@ impl<B: Backend> AnyBackend for B {
         Backend::render(self, &programs)
     }
 
+    fn render_patch(&self, any: &AnyPatch) -> String {
+        Backend::render_patch(self, patch::<B>(any))
+    }
+
     fn encode(&self, any: &AnyPatch) -> Vec<Step> {
         Backend::encode(self, patch::<B>(any))
     }
@@ -114,6 +135,19 @@ impl<B: Backend> AnyBackend for B {
 
     fn trace(&self, any: &AnyProgram, packet: &Packet) -> Result<Outcome, TraceError> {
         Backend::trace(self, program::<B>(any), packet)
+    }
+
+    fn listing(&self, family: Family) -> Vec<Question> {
+        Backend::listing(self, family)
+    }
+
+    fn explain(
+        &self,
+        listing: &str,
+        addresses: &[IpAddr],
+        packet: &Packet,
+    ) -> Result<Vec<Way>, ListingError> {
+        Backend::explain(self, listing, addresses, packet)
     }
 }
 

@@ -6,9 +6,11 @@
 //!
 //! Invariant: nothing here touches the kernel, and nothing knows how a rule is spelled.
 
+pub mod addresses;
 mod apply;
 mod backend;
 mod erased;
+pub mod journey;
 mod none;
 mod origin;
 mod step;

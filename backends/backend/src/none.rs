@@ -1,8 +1,10 @@
 //! The backend that says nothing: the baseline of every measurement, and the simplest
 //! thing a harness can be tested with.
 
+use crate::journey::{self, ListingError, Rules, Way};
 use crate::{Answer, Backend, Fault, Lowered, Origin, Question, Step, TraceError};
 use nfc_ir::{Family, Ir, Outcome, Packet, ProxyMode};
+use std::net::IpAddr;
 
 /// No rules at all.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,6 +46,10 @@ impl Backend for Nothing {
         String::new()
     }
 
+    fn render_patch(&self, _patch: &()) -> String {
+        String::new()
+    }
+
     fn encode(&self, _patch: &()) -> Vec<Step> {
         Vec::new()
     }
@@ -54,5 +60,24 @@ impl Backend for Nothing {
 
     fn trace(&self, _program: &(), _packet: &Packet) -> Result<Outcome, TraceError> {
         Ok(Outcome::Pass)
+    }
+
+    fn explain(
+        &self,
+        _listing: &str,
+        addresses: &[IpAddr],
+        packet: &Packet,
+    ) -> Result<Vec<Way>, ListingError> {
+        journey::journey(self, addresses, packet)
+    }
+}
+
+impl Rules for Nothing {
+    fn pass(
+        &self,
+        _place: journey::Place<'_>,
+        course: journey::Course,
+    ) -> Result<Vec<journey::Course>, ListingError> {
+        Ok(vec![course])
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod attr;
 pub mod batch;
+pub mod conntrack;
 pub mod genl;
 pub mod message;
 pub mod reply;

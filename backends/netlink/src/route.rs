@@ -19,6 +19,8 @@ mod kinds {
     pub(super) const DELETE_ADDRESS: u16 = 21;
     pub(super) const GET_ADDRESS: u16 = 22;
     pub(super) const NEW_ROUTE: u16 = 24;
+    pub(super) const DELETE_ROUTE: u16 = 25;
+    pub(super) const GET_ROUTE: u16 = 26;
     pub(super) const NEW_NEIGHBOUR: u16 = 28;
 }
 
@@ -58,6 +60,16 @@ mod neighbour {
 /// Length of `struct ifinfomsg` and of `struct ifaddrmsg`.
 const LINK_HEADER_LEN: usize = 16;
 const ADDRESS_HEADER_LEN: usize = 8;
+
+/// Length of `struct rtmsg`.
+const ROUTE_HEADER_LEN: usize = 12;
+
+/// The loopback link's number in every namespace (`LOOPBACK_IFINDEX`, `include/net/flow.h`).
+const LOOPBACK: u32 = 1;
+
+/// The table of local routes (`RT_TABLE_LOCAL`), and their type (`RTN_LOCAL`).
+const LOCAL_TABLE: u8 = 255;
+const LOCAL: u8 = 2;
 
 /// `IFF_UP`.
 const UP: u32 = 1;
@@ -171,31 +183,30 @@ impl RouteWriter {
 
     /// A route to the block `ip/prefix_len`.
     pub fn route(&mut self, ip: IpAddr, prefix_len: u8, via: Via) {
-        const MAIN: u8 = 254;
-        const LOCAL: u8 = 255;
         const STATIC: u8 = 4;
-        const SCOPES: [u8; 3] = [0, 253, 254]; // universe, link, host
-        let (table, scope, kind) = match via {
-            Via::Gateway(..) => (MAIN, SCOPES[0], 1),
-            Via::Link(_) => (MAIN, SCOPES[1], 1),
-            Via::Local(_) => (LOCAL, SCOPES[2], 2),
-            Via::Blackhole => (MAIN, SCOPES[0], 6),
-        };
-        let family = family(ip);
         self.request(kinds::NEW_ROUTE, flags::CREATE | REPLACE, |w| {
-            w.raw(&[family, prefix_len, 0, 0, table, STATIC, scope, kind, 0, 0, 0, 0]);
-            if prefix_len > 0 {
-                write_ip(w, routing::DESTINATION, ip);
-            }
-            match via {
-                Via::Gateway(gateway, index) => {
-                    write_ip(w, routing::GATEWAY, gateway);
-                    w.u32(routing::LINK, index);
-                }
-                Via::Link(index) | Via::Local(index) => w.u32(routing::LINK, index),
-                Via::Blackhole => (),
-            }
+            write_route(w, ip, prefix_len, via, STATIC);
         });
+    }
+
+    /// Makes an address this host's own by a route to loopback, without giving it to a link.
+    /// `protocol` (`RTPROT_*`) tells such routes from those of others.
+    pub fn own(&mut self, ip: IpAddr, protocol: u8) {
+        self.request(kinds::NEW_ROUTE, flags::CREATE | REPLACE, |w| {
+            write_route(w, ip, host_len(ip), Via::Local(LOOPBACK), protocol);
+        });
+    }
+
+    /// Takes back what [`own`](Self::own) said.
+    pub fn disown(&mut self, ip: IpAddr, protocol: u8) {
+        self.request(kinds::DELETE_ROUTE, 0, |w| {
+            write_route(w, ip, host_len(ip), Via::Local(LOOPBACK), protocol);
+        });
+    }
+
+    /// Asks for all routes of both families.
+    pub fn list_routes(&mut self) {
+        self.request(kinds::GET_ROUTE, flags::DUMP, |w| w.raw(&[0; ROUTE_HEADER_LEN]));
     }
 
     /// A neighbour that is known for good: no ARP, no neighbour discovery.
@@ -263,6 +274,34 @@ fn write_address(w: &mut Writer, index: u32, ip: IpAddr, prefix_len: u8) {
     write_ip(w, address::ADDRESS, ip);
 }
 
+fn write_route(w: &mut Writer, ip: IpAddr, prefix_len: u8, via: Via, protocol: u8) {
+    const MAIN: u8 = 254;
+    const SCOPES: [u8; 3] = [0, 253, 254]; // universe, link, host
+    let (table, scope, kind) = match via {
+        Via::Gateway(..) => (MAIN, SCOPES[0], 1),
+        Via::Link(_) => (MAIN, SCOPES[1], 1),
+        Via::Local(_) => (LOCAL_TABLE, SCOPES[2], LOCAL),
+        Via::Blackhole => (MAIN, SCOPES[0], 6),
+    };
+    w.raw(&[family(ip), prefix_len, 0, 0, table, protocol, scope, kind, 0, 0, 0, 0]);
+    if prefix_len > 0 {
+        write_ip(w, routing::DESTINATION, ip);
+    }
+    match via {
+        Via::Gateway(gateway, index) => {
+            write_ip(w, routing::GATEWAY, gateway);
+            w.u32(routing::LINK, index);
+        }
+        Via::Link(index) | Via::Local(index) => w.u32(routing::LINK, index),
+        Via::Blackhole => (),
+    }
+}
+
+/// The length of a prefix that is one address.
+fn host_len(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { 32 } else { 128 }
+}
+
 fn write_ip(w: &mut Writer, kind: u16, ip: IpAddr) {
     match ip {
         IpAddr::V4(ip) => w.bytes_attr(kind, &ip.octets()),
@@ -285,6 +324,8 @@ pub struct Link {
     pub index: u32,
     /// Its name.
     pub name: String,
+    /// Whether it is to be up (`IFF_UP`).
+    pub up: bool,
     /// Whether packets go out of it (`IF_OPER_UP`): both ends are up, and the kernel has
     /// acted upon it.
     pub operational: bool,
@@ -295,12 +336,13 @@ pub fn links(answer: &[u8]) -> impl Iterator<Item = Link> + '_ {
     let only = |m: &message::Message<'_>| m.kind == kinds::NEW_LINK;
     Messages::new(answer).filter(only).filter_map(|m| {
         const UP_AND_RUNNING: u8 = 6;
-        let index = u32::from_ne_bytes(m.payload.get(4..8)?.try_into().ok()?);
+        let number = |at| Some(u32::from_ne_bytes(*m.payload.get(at..)?.first_chunk()?));
+        let (index, on) = (number(4)?, number(8)?);
         let attrs = m.attrs(LINK_HEADER_LEN);
         let name = attrs.clone().find(link::NAME)?.text()?.to_owned();
         let state = attrs.find(link::OPERATIONAL_STATE);
         let operational = state.is_some_and(|a| a.payload == [UP_AND_RUNNING]);
-        Some(Link { index, name, operational })
+        Some(Link { index, name, up: on & UP != 0, operational })
     })
 }
 
@@ -330,10 +372,26 @@ pub fn addresses(answer: &[u8]) -> impl Iterator<Item = Address> + '_ {
 /// On a point-to-point link `IFA_ADDRESS` is the other end's, and `IFA_LOCAL` is ours.
 fn own_address(attrs: Attrs<'_>) -> Option<IpAddr> {
     let found = attrs.clone().find(address::LOCAL).or_else(|| attrs.find(address::ADDRESS))?;
-    if let Ok(octets) = <[u8; 4]>::try_from(found.payload) {
+    read_ip(found.payload)
+}
+
+/// The addresses that routes of `protocol` make this host's own, in the answer to
+/// [`RouteWriter::list_routes`].
+pub fn owned(answer: &[u8], protocol: u8) -> impl Iterator<Item = IpAddr> + '_ {
+    let only = |m: &message::Message<'_>| m.kind == kinds::NEW_ROUTE;
+    Messages::new(answer).filter(only).filter_map(move |m| {
+        let [_, prefix_len, _, _, table, found, _, kind] = *m.payload.first_chunk()?;
+        let ip = read_ip(m.attrs(ROUTE_HEADER_LEN).find(routing::DESTINATION)?.payload)?;
+        let is_meant = (table, found, kind) == (LOCAL_TABLE, protocol, LOCAL);
+        (is_meant && prefix_len == host_len(ip)).then_some(ip)
+    })
+}
+
+fn read_ip(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
         return Some(octets.into());
     }
-    <[u8; 16]>::try_from(found.payload).ok().map(IpAddr::from)
+    <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
 }
 
 #[cfg(test)]
@@ -395,8 +453,35 @@ mod tests {
         });
         let address = Address { link: 5, ip, prefix_len: 24 };
         assert_eq!(addresses(&written).collect::<Vec<_>>(), [address]);
-        let link = Link { index: 6, name: "nfc0".into(), operational: false };
+        let link = Link { index: 6, name: "nfc0".into(), up: false, operational: false };
         assert_eq!(links(&written).collect::<Vec<_>>(), [link]);
+    }
+
+    #[test]
+    fn own_addresses_are_read_back() {
+        let ips: [IpAddr; 2] = [[10, 96, 0, 1].into(), [0xfd00, 0, 0, 0, 0, 0, 0, 1].into()];
+        let written = bytes(|w| {
+            ips.iter().for_each(|ip| w.own(*ip, 110));
+            w.own([10, 96, 0, 2].into(), 4);
+            w.route([10, 96, 0, 3].into(), 32, Via::Local(1));
+            w.disown([10, 96, 0, 4].into(), 110);
+        });
+        assert_eq!(owned(&written, 110).collect::<Vec<_>>(), ips);
+    }
+
+    /// What `ip route replace local 10.96.0.1 dev lo table local proto 110` sends.
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn an_own_address_is_a_local_route_to_loopback() {
+        let written = bytes(|w| w.own(Ipv4Addr::new(10, 96, 0, 1).into(), 110));
+        #[rustfmt::skip]
+        let expected = [
+            44, 0, 0, 0,  24, 0,  1, 5,  1, 0, 0, 0,  0, 0, 0, 0,
+            2, 32, 0, 0,  255, 110, 254, 2,  0, 0, 0, 0,
+            8, 0, 1, 0,  10, 96, 0, 1,
+            8, 0, 4, 0,  1, 0, 0, 0,
+        ];
+        assert_eq!(written, expected);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod program;
 pub use program::Program;
 
 use names::TABLE;
+use nfc_backend::journey::{ListingError, Way};
 use nfc_backend::{Answer, Backend, Fault, Lowered, Origin, Question, Step, TraceError};
 use nfc_ir::{Family, Ir, Outcome, Packet, ProxyMode};
 use nfc_ruleset::{encode, observe, render, trace};
@@ -132,6 +133,10 @@ impl Backend for Nft {
         programs.iter().map(script).collect()
     }
 
+    fn render_patch(&self, patch: &Patch) -> String {
+        encode::scripts(&patch.table).join(encode::NEXT_TRANSACTION)
+    }
+
     fn encode(&self, patch: &Patch) -> Vec<Step> {
         encode::encode(&patch.table)
     }
@@ -145,5 +150,18 @@ impl Backend for Nft {
             Some(table) => trace::trace(table, &program.addresses, packet),
             None => Ok(Outcome::Pass),
         }
+    }
+
+    fn listing(&self, family: Family) -> Vec<Question> {
+        vec![nfc_ruleset::listing::question(family, TABLE)]
+    }
+
+    fn explain(
+        &self,
+        listing: &str,
+        addresses: &[IpAddr],
+        packet: &Packet,
+    ) -> Result<Vec<Way>, ListingError> {
+        nfc_ruleset::listing::explain(listing, addresses, packet)
     }
 }

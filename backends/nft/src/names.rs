@@ -36,6 +36,13 @@ pub const LOCAL_NODEPORTS: &str = "local-nodeports";
 /// An endpoint's address twice: the connections of an endpoint to itself.
 pub const HAIRPIN: &str = "hairpin";
 
+/// With session affinity, the number of an endpoint -> the endpoint.
+pub const STICKY_ENDPOINTS: &str = "sticky-endpoints";
+/// The same for endpoints on this node.
+pub const LOCAL_STICKY_ENDPOINTS: &str = "local-sticky-endpoints";
+/// A Service and a client -> the number of the client's endpoint. Filled by packets.
+pub const AFFINITY: &str = "affinity";
+
 /// The chains that are always there.
 pub const FIXED_CHAINS: [&str; 4] = [PREROUTING, OUTPUT, POSTROUTING, NO_ENDPOINTS];
 
@@ -51,6 +58,8 @@ pub fn all_sets() -> Vec<String> {
         LOCAL_SERVICES,
         LOCAL_NODEPORTS,
         HAIRPIN,
+        STICKY_ENDPOINTS,
+        LOCAL_STICKY_ENDPOINTS,
         CLASSES,
         LOCAL_CLASSES,
     ];
@@ -58,7 +67,7 @@ pub fn all_sets() -> Vec<String> {
         let of = move |local| Protocol::ALL.map(|protocol| Maps { door, local, protocol });
         [false, true].into_iter().flat_map(of)
     });
-    let maps = maps.flat_map(|maps| [maps.endpoints(), maps.ids(), maps.sticky()]);
+    let maps = maps.flat_map(|maps| [maps.endpoints(), maps.ids()]);
     fixed.iter().map(|name| (*name).to_owned()).chain(maps).collect()
 }
 
@@ -159,12 +168,10 @@ impl Class {
         Maps { door: self.door, local: self.is_local(), protocol: self.protocol }
     }
 
-    /// The map of clients and what they hold on to, when there is session affinity:
-    /// `affinity-tcp-10800`.
+    /// With session affinity, the map from an endpoint's number to the endpoint.
     #[must_use]
-    pub fn clients(&self) -> Option<String> {
-        let door = self.door.prefix();
-        self.affinity.map(|seconds| format!("{door}affinity-{}-{seconds}", self.protocol))
+    pub fn sticky(&self) -> &'static str {
+        if self.is_local() { LOCAL_STICKY_ENDPOINTS } else { STICKY_ENDPOINTS }
     }
 }
 
@@ -204,13 +211,6 @@ impl Maps {
         self.name("ids")
     }
 
-    /// With session affinity, the map from a frontend and an endpoint's number to the
-    /// endpoint: `sticky-endpoints-tcp`.
-    #[must_use]
-    pub fn sticky(&self) -> String {
-        self.name("sticky-endpoints")
-    }
-
     fn name(&self, what: &str) -> String {
         let local = if self.local { "local-" } else { "" };
         format!("{}{local}{what}-{}", self.door.prefix(), self.protocol)
@@ -222,7 +222,3 @@ impl Maps {
 pub fn firewall(chain: &str) -> String {
     format!("firewall-{chain}")
 }
-
-/// The upper half of the numbers that endpoints have for session affinity: the letters
-/// "nf". While such a number is in a packet's priority it can be told from others.
-pub const ID_MAJOR: u16 = 0x6e66;

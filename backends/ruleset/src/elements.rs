@@ -199,6 +199,12 @@ impl Elements {
         self.rows.is_empty()
     }
 
+    /// Whether some element has a comment.
+    #[must_use]
+    pub fn has_comments(&self) -> bool {
+        !self.text.is_empty()
+    }
+
     /// Makes room for `count` more.
     pub fn reserve(&mut self, count: usize) {
         self.rows.reserve(count * self.stride());
@@ -243,6 +249,13 @@ impl Elements {
         }
         self.rows.extend_from_slice(key);
         self.rows.extend_from_slice(value);
+        if !comment.is_empty() || !self.ends.is_empty() {
+            self.remark(comment);
+        }
+    }
+
+    /// Gives the last element its comment.
+    fn remark(&mut self, comment: &[&str]) {
         let before = self.text.len();
         if comment.iter().map(|part| part.len()).sum::<usize>() <= COMMENT_MAX {
             comment.iter().for_each(|part| self.text.push_str(part));
@@ -278,7 +291,7 @@ impl Elements {
         let rows = |elements: &Self, from: usize| {
             from * elements.stride()..(from + len) * elements.stride()
         };
-        let no_comments = self.text.is_empty() && other.text.is_empty();
+        let no_comments = !self.has_comments() && !other.has_comments();
         let comments = || {
             (0..len).all(|i| {
                 self.text[self.comment_range(start + i)] == other.text[other.comment_range(at + i)]
@@ -298,14 +311,19 @@ impl Elements {
         if keys().zip(keys().skip(1)).all(|(before, after)| before < after) {
             return;
         }
-        let mut order: Vec<usize> = (0..self.len()).collect();
-        order.sort_by(|a, b| self.row(*a).key.cmp(self.row(*b).key));
-        order.dedup_by(|later, kept| self.row(*later).key == self.row(*kept).key);
+        let mut order: Vec<u128> = keys().zip(0..).map(|(key, i)| leading(key) | i).collect();
+        let rest = |place: &u128| self.row(index(*place)).key.get(LEADING..).unwrap_or_default();
+        if self.key_len <= LEADING {
+            order.sort();
+            order.dedup_by_key(|place| *place >> 32);
+        } else {
+            order.sort_by(|a, b| (a >> 32).cmp(&(b >> 32)).then_with(|| rest(a).cmp(rest(b))));
+            order.dedup_by(|later, kept| (*later ^ *kept) >> 32 == 0 && rest(later) == rest(kept));
+        }
         let mut sorted = Self::new(self.key_len, self.value_len);
         sorted.reserve(order.len());
-        for index in order {
-            sorted.push_row(self.row(index));
-        }
+        sorted.text.reserve(self.text.len());
+        order.into_iter().for_each(|place| sorted.push_row(self.row(index(place))));
         *self = sorted;
     }
 
@@ -320,6 +338,24 @@ impl Elements {
         let start = index.checked_sub(1).map_or(0, end);
         start..end(index).max(start)
     }
+}
+
+/// The most bytes of a key that are compared as one number.
+const LEADING: usize = 12;
+
+/// The first bytes of a key as a number of the same order, with room below for an index.
+#[inline]
+fn leading(key: &[u8]) -> u128 {
+    let mut first = [0; 16];
+    let len = key.len().min(LEADING);
+    first[..len].copy_from_slice(&key[..len]);
+    u128::from_be_bytes(first)
+}
+
+/// The index below the first bytes of a key.
+#[inline]
+fn index(place: u128) -> usize {
+    usize::try_from(place & u128::from(u32::MAX)).unwrap_or(usize::MAX)
 }
 
 impl PartialEq for Elements {

@@ -14,6 +14,8 @@ use nfc_ir::Protocol;
 pub enum Expr {
     /// Source address.
     Saddr,
+    /// The last twelve bytes of an IPv6 source address.
+    SaddrTail,
     /// Destination address.
     Daddr,
     /// Transport protocol.
@@ -24,6 +26,9 @@ pub enum Expr {
     Dport(Transport),
     /// The packet's priority, here a scratch field.
     Priority,
+    /// Some bits of the priority. In a key they come first: nft takes an operation nowhere
+    /// else.
+    PriorityBits(u32),
     /// A number below `modulus`.
     Number {
         /// How it comes about.
@@ -86,8 +91,13 @@ pub enum Match {
     },
     /// Some bit of the mask is set in the packet's mark.
     Mark(u32),
-    /// The upper half of the packet's priority is this.
-    PriorityMajor(u16),
+    /// Some bits of the packet's priority are these.
+    PriorityBits {
+        /// Which bits.
+        mask: u32,
+        /// How they are.
+        value: u32,
+    },
     /// The source address is one of the node's own.
     SaddrLocal,
     /// The destination address is one of the node's own.
@@ -142,10 +152,12 @@ pub enum Statement {
     /// Keeps the packet's priority under a key of a dynamic map, or if there is something
     /// already, makes its time begin anew.
     Remember {
-        /// The fields of the key.
+        /// The fields of the key. nft 1.0.6 has the value overwrite what lies beyond 16 bytes.
         key: Vec<Expr>,
         /// Name of the map.
         map: String,
+        /// Seconds until it is forgotten.
+        timeout: u32,
     },
     /// Deletes a key from a dynamic map.
     Forget {
@@ -187,9 +199,10 @@ impl Expr {
     pub fn field_type(&self) -> Type {
         match self {
             Self::Saddr | Self::Daddr => Type::Address,
+            Self::SaddrTail => Type::AddressTail,
             Self::L4proto => Type::Protocol,
             Self::Sport(_) | Self::Dport(_) => Type::Port,
-            Self::Priority => Type::Class,
+            Self::Priority | Self::PriorityBits(_) => Type::Class,
             Self::Number { .. } => Type::Number,
         }
     }

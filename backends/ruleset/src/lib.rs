@@ -10,6 +10,7 @@ pub mod diff;
 pub mod elements;
 pub mod encode;
 pub mod expr;
+pub mod listing;
 pub mod observe;
 pub mod program;
 pub mod render;

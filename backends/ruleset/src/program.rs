@@ -4,6 +4,7 @@
 
 use crate::expr::{Expr, Statement};
 use crate::{Elements, Key};
+pub use nfc_backend::journey::Hook;
 use nfc_ir::Family;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -34,10 +35,9 @@ pub struct Set {
     /// Whether keys are ranges: an element's key is then its first value followed by its
     /// last.
     pub interval: bool,
-    /// Whether packets add elements; such a set has no elements of ours.
+    /// Whether packets add elements, and say how long each stays; such a set has no elements
+    /// of ours.
     pub dynamic: bool,
-    /// Seconds until an element goes that no packet renewed. `None`: never.
-    pub timeout: Option<u32>,
     /// How many elements fit. With it the kernel picks a hash of fixed size, which takes
     /// elements twice as fast; it refuses those beyond (`ENFILE`). For dynamic sets it is
     /// a limit only.
@@ -72,6 +72,8 @@ pub enum Value {
 pub enum Type {
     /// `ipv4_addr` or `ipv6_addr`, by the table's family.
     Address,
+    /// Twelve bytes of an IPv6 address; sets can only be declared with them by `typeof`.
+    AddressTail,
     /// `inet_proto`.
     Protocol,
     /// `inet_service`, a port.
@@ -111,21 +113,6 @@ pub enum ChainType {
     Filter,
     /// Sees the first packet of each connection, and may rewrite it.
     Nat,
-}
-
-/// Where in the path of a packet a base chain stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Hook {
-    /// Received, before routing.
-    Prerouting,
-    /// To the node itself.
-    Input,
-    /// Through the node.
-    Forward,
-    /// Sent by the node itself.
-    Output,
-    /// About to leave.
-    Postrouting,
 }
 
 /// A rule.
@@ -182,7 +169,6 @@ impl Set {
             value,
             interval: false,
             dynamic: false,
-            timeout: None,
             size: None,
             elements: Elements::new(key_len, value_len),
         }
@@ -197,14 +183,12 @@ impl Set {
         self
     }
 
-    /// The same set, filled by packets, its elements gone `timeout` seconds after their
-    /// last use. It takes up to 2^20 of them; the kernel's own limit would be 2^16
-    /// (`net/netfilter/nft_dynset.c`).
+    /// The same set, filled by packets. It takes up to 2^20 elements; the kernel's own limit
+    /// would be 2^16 (`net/netfilter/nft_dynset.c`).
     #[must_use]
-    pub fn with_timeout(mut self, timeout: u32) -> Self {
+    pub fn filled_by_packets(mut self) -> Self {
         self.dynamic = true;
         self.size = Some(1 << 20);
-        self.timeout = Some(timeout);
         self
     }
 
@@ -219,14 +203,13 @@ impl Set {
         self.elements.push(key.bytes(), value, &[&remark.to_string()]);
     }
 
-    /// Sorts the elements and settles the size: room for a quarter more, rounded up to a
-    /// power of two, so that a set grows many times before it has to be rebuilt.
+    /// Sorts the elements and settles the size: room for a quarter more, so that a set grows
+    /// many times before it has to be rebuilt.
     pub fn seal(&mut self) {
         self.elements.seal();
         if !self.interval && !self.dynamic {
             let count = u32::try_from(self.elements.len()).unwrap_or(u32::MAX);
-            let wanted = count.saturating_add(count / 4).max(Self::SIZE_MIN);
-            self.size = Some(wanted.checked_next_power_of_two().unwrap_or(u32::MAX));
+            self.size = Some(room_for(count.saturating_add(count / 4)).max(Self::SIZE_MIN));
         }
     }
 
@@ -242,9 +225,17 @@ impl Set {
     #[must_use]
     pub fn has_shape_of(&self, other: &Self) -> bool {
         (&self.key, &self.value, self.interval) == (&other.key, &other.value, other.interval)
-            && (self.dynamic, self.timeout) == (other.dynamic, other.timeout)
+            && self.dynamic == other.dynamic
             && self.size.is_some() == other.size.is_some()
     }
+}
+
+/// The most elements for which the kernel makes no more buckets than for `count`: it makes a
+/// power of two of them, at least four for three elements (`nft_hash_buckets` in
+/// `net/netfilter/nft_set_hash.c`).
+fn room_for(count: u32) -> u32 {
+    let buckets = (count.saturating_mul(4) / 3).checked_next_power_of_two();
+    buckets.map_or(u32::MAX, |buckets| buckets / 4 * 3)
 }
 
 impl PartialEq for Set {
@@ -284,6 +275,7 @@ impl Type {
     pub fn len(self, family: Family) -> usize {
         match self {
             Self::Address if family == Family::Ipv6 => 16,
+            Self::AddressTail => 12,
             Self::Address | Self::Mark | Self::Class | Self::Number => 4,
             Self::Protocol => 1,
             Self::Port => 2,
@@ -321,20 +313,6 @@ impl Base {
     #[must_use]
     pub fn filter(hook: Hook, priority: i32) -> Self {
         Self { kind: ChainType::Filter, hook, priority }
-    }
-}
-
-impl Hook {
-    /// The hook's name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Prerouting => "prerouting",
-            Self::Input => "input",
-            Self::Forward => "forward",
-            Self::Output => "output",
-            Self::Postrouting => "postrouting",
-        }
     }
 }
 

@@ -55,6 +55,36 @@ impl Display for Table {
     }
 }
 
+/// A set as a table's listing shows it.
+pub(crate) fn set_text(family: Family, name: &str, set: &Set) -> String {
+    text_of(|f| write_set(f, family, name, set))
+}
+
+/// A chain as a table's listing shows it.
+pub(crate) fn chain_text(family: Family, name: &str, chain: &Chain) -> String {
+    text_of(|f| write_chain(f, family, name, chain))
+}
+
+/// An element as a set's listing shows it.
+pub(crate) fn element_text(family: Family, set: &Set, row: Row<'_>) -> String {
+    let data = match &set.value {
+        Value::Data(data) => data.types(),
+        Value::None | Value::Verdict => Vec::new(),
+    };
+    text_of(|f| write_element(f, family, &set.key.types(), &data, set, row))
+}
+
+/// What `write` writes. Writing to a String cannot fail.
+fn text_of(write: impl Fn(&mut fmt::Formatter<'_>) -> fmt::Result) -> String {
+    struct Text<W>(W);
+    impl<W: Fn(&mut fmt::Formatter<'_>) -> fmt::Result> Display for Text<W> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            (self.0)(f)
+        }
+    }
+    Text(write).to_string()
+}
+
 fn write_set(f: &mut fmt::Formatter<'_>, family: Family, name: &str, set: &Set) -> fmt::Result {
     let kind = if set.value == Value::None { "set" } else { "map" };
     writeln!(f, "\t{kind} {name} {{")?;
@@ -76,9 +106,6 @@ fn write_set(f: &mut fmt::Formatter<'_>, family: Family, name: &str, set: &Set) 
         (true, _) => f.write_str("\t\tflags interval\n")?,
         (_, true) => f.write_str("\t\tflags dynamic,timeout\n")?,
         _ => {}
-    }
-    if let Some(timeout) = set.timeout {
-        writeln!(f, "\t\ttimeout {}", Span(timeout))?;
     }
     write_elements(f, family, set)?;
     f.write_str("\t}\n")
@@ -102,7 +129,7 @@ fn type_name(family: Family, field: Type) -> &'static str {
         (Type::Port, _) => "inet_service",
         (Type::Mark, _) => "mark",
         (Type::Class, _) => "classid",
-        (Type::Number, _) => "integer",
+        (Type::AddressTail | Type::Number, _) => "integer",
     }
 }
 
@@ -123,20 +150,32 @@ fn write_elements(f: &mut fmt::Formatter<'_>, family: Family, set: &Set) -> fmt:
             i if i % per_line == 0 => f.write_str(",\n\t\t\t     ")?,
             _ => f.write_str(", ")?,
         }
-        write_key(f, family, &keys, row, set.interval)?;
-        if !row.comment.is_empty() {
-            write!(f, " comment \"{}\"", row.comment)?;
-        }
-        match &set.value {
-            Value::None => {}
-            Value::Verdict => write!(f, " : {}", Verdict::from_row(row.value))?,
-            Value::Data(_) => {
-                f.write_str(" : ")?;
-                write_concat(f, family, &data, row.value)?;
-            }
-        }
+        write_element(f, family, &keys, &data, set, row)?;
     }
     f.write_str(" }\n")
+}
+
+fn write_element(
+    f: &mut fmt::Formatter<'_>,
+    family: Family,
+    keys: &[Type],
+    data: &[Type],
+    set: &Set,
+    row: Row<'_>,
+) -> fmt::Result {
+    write_key(f, family, keys, row, set.interval)?;
+    if !row.comment.is_empty() {
+        write!(f, " comment \"{}\"", row.comment)?;
+    }
+    match &set.value {
+        Value::None => {}
+        Value::Verdict => write!(f, " : {}", Verdict::from_row(row.value))?,
+        Value::Data(_) => {
+            f.write_str(" : ")?;
+            write_concat(f, family, data, row.value)?;
+        }
+    }
+    Ok(())
 }
 
 /// How many elements nft lists on one line: several when keys are short.
@@ -186,13 +225,7 @@ fn write_concat(
 /// The elements' concatenation as nft writes it, for messages to people.
 #[must_use]
 pub fn key_text(family: Family, set: &Set, row: Row<'_>) -> String {
-    struct Text<'a>(Family, &'a Set, Row<'a>);
-    impl Display for Text<'_> {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write_key(f, self.0, &self.1.key.types(), self.2, self.1.interval)
-        }
-    }
-    Text(family, set, row).to_string()
+    text_of(|f| write_key(f, family, &set.key.types(), row, set.interval))
 }
 
 /// The value of one field.
@@ -200,6 +233,8 @@ pub fn key_text(family: Family, set: &Set, row: Row<'_>) -> String {
 pub enum FieldValue {
     /// An address.
     Address(IpAddr),
+    /// Twelve bytes of an address as a number.
+    AddressTail(u128),
     /// A transport protocol by number.
     Protocol(u8),
     /// A port.
@@ -222,6 +257,10 @@ impl Type {
                 FieldValue::Address(Ipv6Addr::from(first::<16>(bytes)).into())
             }
             Self::Address => FieldValue::Address(Ipv4Addr::new(b0, b1, b2, b3).into()),
+            Self::AddressTail => {
+                let tail = first::<12>(bytes);
+                FieldValue::AddressTail(tail.iter().fold(0, |all, b| all << 8 | u128::from(*b)))
+            }
             Self::Protocol => FieldValue::Protocol(b0),
             Self::Port => FieldValue::Port(u16::from_be_bytes([b0, b1])),
             Self::Mark => FieldValue::Mark(u32::from_ne_bytes([b0, b1, b2, b3])),
@@ -242,6 +281,7 @@ impl Display for FieldValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => write!(f, "{address}"),
+            Self::AddressTail(number) => write!(f, "{number:#x}"),
             Self::Protocol(number) => match Protocol::ALL.iter().find(|p| p.number() == *number) {
                 Some(protocol) => write!(f, "{protocol}"),
                 None => write!(f, "{number}"),
@@ -343,8 +383,9 @@ fn statement(family: Family, statement: &Statement) -> String {
             format!("meta priority set {} map @{map}", concat(family, key))
         }
         Statement::ClearPriority => "meta priority set none".to_owned(),
-        Statement::Remember { key, map } => {
-            format!("update @{map} {{ {} : meta priority }}", concat(family, key))
+        Statement::Remember { key, map, timeout } => {
+            let (key, timeout) = (concat(family, key), Span(*timeout));
+            format!("update @{map} {{ {key} timeout {timeout} : meta priority }}")
         }
         Statement::Forget { key, map } => {
             format!("delete @{map} {{ {} : meta priority }}", concat(family, key))
@@ -367,7 +408,10 @@ fn condition(family: Family, test: &Match) -> String {
             format!("iifname {}\"{name}{star}\"", is_not(*not))
         }
         Match::Mark(mask) => format!("meta mark & {mask:#010x} != 0x00000000"),
-        Match::PriorityMajor(major) => format!("meta priority & ffff:0 == {major:x}:0"),
+        Match::PriorityBits { mask, value } => {
+            let bits = expr(family, &Expr::PriorityBits(*mask));
+            format!("{bits} == {}", FieldValue::Class(*value))
+        }
         Match::SaddrLocal => "fib saddr type local".to_owned(),
         Match::DaddrLocal => "fib daddr type local".to_owned(),
         Match::CtStatusDnat => "ct status dnat".to_owned(),
@@ -401,9 +445,11 @@ fn expr(family: Family, value: &Expr) -> String {
     let ip = family_name(family);
     match value {
         Expr::Saddr => format!("{ip} saddr"),
+        Expr::SaddrTail => "@nh,96,96".to_owned(),
         Expr::Daddr => format!("{ip} daddr"),
         Expr::L4proto => "meta l4proto".to_owned(),
         Expr::Priority => "meta priority".to_owned(),
+        Expr::PriorityBits(mask) => format!("meta priority & {}", FieldValue::Class(*mask)),
         Expr::Sport(transport) => format!("{} sport", transport.name()),
         Expr::Dport(transport) => format!("{} dport", transport.name()),
         Expr::Number { generator, modulus } => match generator {

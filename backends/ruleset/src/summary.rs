@@ -3,6 +3,7 @@
 //! Invariant: one line for the table or for each set and chain, however many elements.
 
 use crate::diff::{ChainChange, Fate, Patch, SetChange};
+use crate::encode;
 
 impl Patch {
     /// One line for each thing that changes; none when nothing does.
@@ -10,12 +11,16 @@ impl Patch {
     pub fn summary(&self) -> Vec<String> {
         let whole = match self.fate {
             Fate::Keep => None,
-            Fate::Create => Some("made"),
+            Fate::Create | Fate::Replace => Some("loaded as a whole"),
             Fate::Delete | Fate::Clear => Some("deleted"),
-            Fate::Replace => Some("loaded as a whole"),
         };
         if let Some(done) = whole {
-            return vec![format!("table {}: {done}", self.table)];
+            let pieces = encode::transaction_count(self);
+            let parts = match pieces {
+                0 | 1 => String::new(),
+                _ => format!(", in {pieces} transactions, of which the last hooks it in"),
+            };
+            return vec![format!("table {}: {done}{parts}", self.table)];
         }
         let sets = self.sets.iter().map(|(name, change)| format!("set {name}: {}", of_set(change)));
         let chains =

@@ -430,7 +430,7 @@ impl Walk<'_> {
                 is != *not
             }
             Match::Mark(mask) => mark & mask != 0,
-            Match::PriorityMajor(major) => walker.priority >> 16 == u32::from(*major),
+            Match::PriorityBits { mask, value } => walker.priority & mask == *value,
             Match::SaddrLocal => is_local(source),
             Match::DaddrLocal => is_local(destination),
             Match::CtStatusDnat => *rewritten,
@@ -486,9 +486,14 @@ fn plain_key(chain: &str, key: &[Expr], walker: &Walker) -> Result<Key, TraceErr
     key.iter().try_fold(Key::new(), |made, field| {
         Ok(match field {
             Expr::Saddr => made.addr(packet.source.ip()),
+            Expr::SaddrTail => match packet.source.ip() {
+                IpAddr::V6(ip) => made.raw(&ip.octets()[4..]),
+                IpAddr::V4(_) => return Err(unknown(chain, "IPv4 addresses have no tail")),
+            },
             Expr::Daddr => made.addr(packet.destination.ip()),
             Expr::L4proto => made.proto(packet.protocol),
             Expr::Priority => made.number(walker.priority),
+            Expr::PriorityBits(mask) => made.number(walker.priority & mask),
             Expr::Sport(_) => made.port(packet.source.port()),
             Expr::Dport(_) => made.port(packet.destination.port()),
             Expr::Number { generator: Generator::Random, .. } => {

@@ -39,7 +39,7 @@ proptest! {
             Some(SetChange::Update { gone: g, come: c, .. }) => {
                 prop_assert_eq!((g.len(), c.len()), (gone, come));
             }
-            Some(SetChange::Rebuild(_)) => prop_assert!(new.len() > 51 && old.len() <= 51),
+            Some(SetChange::Rebuild(_)) => prop_assert!(new.len() > 39 && old.len() <= 39),
             Some(other) => prop_assert!(false, "{:?}", other),
         }
     }
@@ -52,11 +52,11 @@ fn a_set_that_outgrows_its_size_is_rebuilt_and_one_that_shrinks_is_not() {
         let patch = diff(Family::Ipv4, "t", Some(old), Some(new));
         patch.sets.get("numbers").expect("it changes").clone()
     };
-    assert!(matches!(change(&of(51), &of(52)), SetChange::Rebuild(_)));
-    assert!(matches!(change(&of(50), &of(51)), SetChange::Update { .. }));
+    assert!(matches!(change(&of(39), &of(40)), SetChange::Rebuild(_)));
+    assert!(matches!(change(&of(38), &of(39)), SetChange::Update { .. }));
     assert!(matches!(change(&of(200), &of(1)), SetChange::Update { .. }));
     let patch = diff(Family::Ipv4, "t", Some(&of(200)), Some(&of(1)));
     let shrunk = patched(Some(&of(200)), &patch).expect("a table");
-    assert_eq!(shrunk.sets["numbers"].size, Some(256), "the kernel's set is as it was");
+    assert_eq!(shrunk.sets["numbers"].size, Some(384), "the kernel's set is as it was");
     assert!(matches!(change(&shrunk, &of(200)), SetChange::Update { .. }));
 }

@@ -12,7 +12,7 @@ use nfc_ir::Family;
 use nfc_netlink::attr::Writer;
 use nfc_netlink::message::{self, Messages};
 use nfc_ruleset::observe::{Found, read};
-use nfc_ruleset::{ChainChange, Patch, SetChange, Table, encode};
+use nfc_ruleset::{ChainChange, Patch, SetChange, Table, diff, encode};
 use proptest::prelude::*;
 
 const NEW_TABLE: u16 = 0x0a00;
@@ -108,12 +108,19 @@ fn what_cannot_be_read_is_replaced() {
     let table = shapes::table(Family::Ipv4);
     let replacing = Patch::replacing(Family::Ipv4, "shapes", Some(&table));
     assert_eq!(onto(&[], Some(&table)), replacing);
-    let other = Table { name: "other", ..table.clone() };
-    assert_eq!(onto(&listing(&other), Some(&table)), replacing, "somebody else's table");
-    assert_eq!(onto(&listing(&shapes::table(Family::Ipv6)), Some(&table)), replacing);
     let nothing = Patch::replacing(Family::Ipv4, "shapes", None);
     assert_eq!(onto(&listing(&table), None), nothing);
     assert_eq!(onto(&[], None), nothing);
+}
+
+#[test]
+fn a_table_that_is_not_there_is_made() {
+    let table = shapes::table(Family::Ipv4);
+    let made = diff(Family::Ipv4, "shapes", None, Some(&table));
+    let made = Patch { generation: Some(7), ..made };
+    let other = Table { name: "other", ..table.clone() };
+    assert_eq!(onto(&listing(&other), Some(&table)), made, "somebody else's table");
+    assert_eq!(onto(&listing(&shapes::table(Family::Ipv6)), Some(&table)), made);
     assert!(onto(&listing(&other), None).is_empty(), "there is nothing to delete");
 }
 

@@ -141,7 +141,7 @@ fn set_id(members: &[Attribute<'_>]) -> Option<u16> {
     let kinds: Vec<u16> = members.iter().map(|m| m.kind).collect();
     match kinds.as_slice() {
         [2, 1, 4, ..] | [2, 3, 1, 4, ..] => Some(4),
-        [4, 5, 3, 1, 2] => Some(2),
+        [4, 5, 3, 1, 2] | [4, 5, 3, 6, 1, 2] => Some(2),
         _ => None,
     }
 }

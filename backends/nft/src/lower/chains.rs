@@ -3,7 +3,7 @@
 //!
 //! Invariant: rules name sets and chains, never an address of a Service.
 
-use super::Settings;
+use super::{Settings, ids};
 use crate::Layout;
 use crate::names::{self, Class, Door, Pick, Policy};
 use ipnet::IpNet;
@@ -17,6 +17,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 /// there is session affinity.
 pub(super) fn add_base(table: &mut Table, settings: Settings<'_>, sticky: bool) {
     let ir = settings.ir;
+    if sticky {
+        table.add_set(names::AFFINITY, clients(ir.family()));
+    }
     let rules = entry(table, settings);
     table.add_chain(names::PREROUTING, Some(Base::nat(Hook::Prerouting)), rules.clone());
     table.add_chain(names::OUTPUT, Some(Base::nat(Hook::Output)), rules);
@@ -80,9 +83,7 @@ fn loopback_block(family: Family) -> IpNet {
 /// endpoint that talks to itself must not see itself as the client.
 fn masquerade(ir: &Ir, sticky: bool) -> Vec<Rule> {
     let mask = ir.node().masquerade_mask();
-    let clean = sticky.then(|| {
-        Rule::new([Match::PriorityMajor(names::ID_MAJOR).into(), Statement::ClearPriority])
-    });
+    let clean = sticky.then(|| Rule::new([ids::is_id().into(), Statement::ClearPriority]));
     let masquerade = [
         Rule::new([Match::Mark(mask).into(), Statement::ClearMark(mask), Statement::Masquerade]),
         Rule::new([
@@ -96,18 +97,17 @@ fn masquerade(ir: &Ir, sticky: bool) -> Vec<Rule> {
 
 /// Adds the chain of a class.
 pub(super) fn add_class(table: &mut Table, settings: Settings<'_>, class: Class) {
-    let (ir, layout) = (settings.ir, settings.layout);
+    let ir = settings.ir;
     let mark = Statement::SetMark(ir.node().masquerade_mask());
     let rules = match class.policy {
         Policy::Cluster | Policy::ClusterLocal => {
             let strangers = mark_strangers(ir, mark);
-            strangers.into_iter().chain(dnat(layout, class)).collect()
+            strangers.into_iter().chain(dnat(settings, class)).collect()
         }
-        Policy::External => [Rule::new([mark])].into_iter().chain(dnat(layout, class)).collect(),
-        Policy::Spread | Policy::Local => dnat(layout, class),
+        Policy::External => [Rule::new([mark])].into_iter().chain(dnat(settings, class)).collect(),
+        Policy::Spread | Policy::Local => dnat(settings, class),
         Policy::ExternalLocal => by_sender(settings, mark, class),
     };
-    add_clients(table, class);
     table.add_chain(class.chain(), None, rules);
 }
 
@@ -151,7 +151,7 @@ fn from_pod(detector: &LocalDetector, not: bool) -> Option<Match> {
 }
 
 /// Sends the packet to an endpoint. The number of its class has done its work by then.
-fn dnat(layout: Layout, class: Class) -> Vec<Rule> {
+fn dnat(settings: Settings<'_>, class: Class) -> Vec<Rule> {
     let generator = match class.pick {
         Pick::Random => Generator::Random,
         Pick::RoundRobin => Generator::Next,
@@ -163,37 +163,58 @@ fn dnat(layout: Layout, class: Class) -> Vec<Rule> {
         }
     };
     let slot = Expr::Number { generator, modulus: class.slots };
-    let map = class.maps().endpoints();
-    match class.clients() {
-        Some(clients) => sticky_dnat(class, slot, &clients),
-        None => {
-            let used = (layout == Layout::ConstantTime).then_some(Statement::ClearPriority);
-            let dnat = Statement::Dnat { key: endpoint_key(class, slot), map };
-            vec![Rule::new(used.into_iter().chain([dnat]).collect::<Vec<_>>())]
-        }
+    if let Some(timeout) = class.affinity {
+        return sticky_dnat(settings.ir.family(), class, slot, timeout);
     }
+    let used = (settings.layout == Layout::ConstantTime).then_some(Statement::ClearPriority);
+    let dnat = Statement::Dnat { key: endpoint_key(class, slot), map: class.maps().endpoints() };
+    vec![Rule::new(used.into_iter().chain([dnat]).collect::<Vec<_>>())]
 }
 
 /// Sends a client to the endpoint it had before, and makes its time begin anew; when it had
 /// none, or that one is gone, picks one and keeps it. The number of the endpoint passes
 /// from one lookup to the next in the packet's priority, since the packet's mark belongs
-/// to the user.
-fn sticky_dnat(class: Class, slot: Expr, clients: &str) -> Vec<Rule> {
-    let (key, map) = (|| client_key(class), || clients.to_owned());
-    let recall = Statement::SetPriority { key: key(), map: map() };
+/// to the user. Whose endpoint it is can be read off any number of the Service, so the first
+/// slot's tells what to look for.
+fn sticky_dnat(family: Family, class: Class, slot: Expr, timeout: u32) -> Vec<Rule> {
+    let map = || names::AFFINITY.to_owned();
+    let key = || vec![Expr::PriorityBits(ids::SERVICE), client(family)];
+    let number = |slot| {
+        let (key, map) = (endpoint_key(class, slot), class.maps().ids());
+        Rule::new([Statement::SetPriority { key, map }])
+    };
+    let recall = || Statement::SetPriority { key: key(), map: map() };
+    let remember = || Statement::Remember { key: key(), map: map(), timeout };
     let forget = Statement::Forget { key: key(), map: map() };
-    let remember = || Statement::Remember { key: key(), map: map() };
-    let maps = class.maps();
-    let pick = Statement::SetPriority { key: endpoint_key(class, slot), map: maps.ids() };
-    let number = endpoint_key(class, Expr::Priority);
-    let dnat = || Statement::Dnat { key: number.clone(), map: maps.sticky() };
+    // nft wants to know the protocol before a port is rewritten.
+    let known = || Match::L4proto(class.protocol).into();
+    let dnat = || Statement::Dnat { key: vec![Expr::Priority], map: class.sticky().to_owned() };
     vec![
-        Rule::new([recall, remember(), dnat()]),
+        number(Expr::Number { generator: Generator::Next, modulus: 1 }),
+        Rule::new([known(), recall(), remember(), dnat()]),
         Rule::new([forget]),
-        Rule::new([pick]),
+        number(slot),
         Rule::new([remember()]),
-        Rule::new([dnat()]),
+        // Of two first packets at the same time the second goes where the first one went.
+        Rule::new([recall()]),
+        Rule::new([known(), dnat()]),
     ]
+}
+
+/// What a client is known by. The key of a dynamic map has room for 16 bytes in nft 1.0.6,
+/// the first four for the Service: of an IPv6 address it is the last twelve.
+fn client(family: Family) -> Expr {
+    match family {
+        Family::Ipv4 => Expr::Saddr,
+        Family::Ipv6 => Expr::SaddrTail,
+    }
+}
+
+/// The map in which Services remember their clients.
+fn clients(family: Family) -> Set {
+    let key = Fields::Typeof(vec![Expr::Priority, client(family)]);
+    let number = Value::Data(Fields::Typeof(vec![Expr::Priority]));
+    Set::new(family, key, number).filled_by_packets()
 }
 
 /// The key of a frontend's endpoints: its address and port, and which of them.
@@ -203,26 +224,6 @@ fn endpoint_key(class: Class, which: Expr) -> Vec<Expr> {
         Door::Address => vec![Expr::Daddr, dport, which],
         Door::NodePort => vec![dport, which],
     }
-}
-
-/// The key of a client at a frontend.
-fn client_key(class: Class) -> Vec<Expr> {
-    let dport = Expr::Dport(Transport::Of(class.protocol));
-    match class.door {
-        Door::Address => vec![Expr::Saddr, Expr::Daddr, dport],
-        Door::NodePort => vec![Expr::Saddr, dport],
-    }
-}
-
-/// Adds the map in which a class keeps its clients, unless another class has added it.
-fn add_clients(table: &mut Table, class: Class) {
-    let (Some(name), Some(timeout)) = (class.clients(), class.affinity) else {
-        return;
-    };
-    let client = client_key(class);
-    let number = Value::Data(Fields::Typeof(vec![Expr::Priority]));
-    let set = Set::new(table.family, Fields::Typeof(client), number);
-    table.add_set(name, set.with_timeout(timeout));
 }
 
 /// The name of the chain that lets only admitted sources through to `onward`.

@@ -6,17 +6,19 @@
 
 mod chains;
 mod classes;
+mod ids;
 mod sets;
 pub mod slots;
 
 use crate::Layout;
 use crate::names::{self, Class, Door, Pick, Policy};
 use crate::program::Program;
+use ids::{Ids, Numbering};
 use ipnet::IpNet;
 use nfc_backend::{Lowered, Reason, Unsupported};
 use nfc_ir::{
-    Endpoint, Family, Frontend, Ir, Protocol, ProxyMode, Scheduler, Selection, Service,
-    ServiceName, TrafficPolicy, select,
+    Endpoint, Frontend, Ir, Protocol, ProxyMode, Scheduler, Selection, Service, ServiceName,
+    TrafficPolicy, select,
 };
 use nfc_ruleset::{Key, Verdict};
 use sets::Sets;
@@ -26,8 +28,8 @@ use std::net::IpAddr;
 
 const AFFINITY: Reason = Reason {
     feature: "session affinity",
-    why: "IPv4 only: nft 1.0.6 cannot load rules that keep IPv6 clients in a map; every \
-          connection picks an endpoint anew",
+    why: "32,768 Services with affinity, and as many endpoints of each, are the most that can \
+          be told apart; every connection picks an endpoint anew",
 };
 const ROUND_ROBIN: Reason = Reason {
     feature: "scheduler round-robin",
@@ -58,6 +60,7 @@ struct Lowering<'a> {
     ir: &'a Ir,
     layout: Layout,
     sets: Sets,
+    numbering: Numbering,
     /// The classes in use and the names of their chains.
     classes: BTreeMap<Class, String>,
     firewalls: BTreeSet<Verdict>,
@@ -75,10 +78,12 @@ struct Settings<'a> {
 
 /// One Service at one of its frontends.
 #[derive(Clone, Copy)]
-struct At<'a> {
+struct At<'a, 'i> {
     service: &'a Service,
     place: Place,
     pick: Pick,
+    /// The numbers of the endpoints, when there is session affinity.
+    ids: Option<&'i Ids>,
 }
 
 /// Where a frontend is.
@@ -94,6 +99,7 @@ impl<'a> Lowering<'a> {
             ir,
             layout,
             sets: Sets::new(ir.family(), layout, ir.services().len()),
+            numbering: Numbering::default(),
             classes: BTreeMap::new(),
             firewalls: BTreeSet::new(),
             turns: BTreeMap::new(),
@@ -129,7 +135,8 @@ impl<'a> Lowering<'a> {
 
     fn service(&mut self, service: &'a Service) {
         let selection = select(service, self.ir.node());
-        let pick = self.pick(service);
+        let pick = pick(service.scheduler);
+        let ids = self.ids(service);
         for frontend in service.frontends() {
             let place = match frontend {
                 Frontend::ClusterIp(ip)
@@ -137,7 +144,7 @@ impl<'a> Lowering<'a> {
                 | Frontend::LoadBalancerIp(ip) => Place::Address(ip),
                 Frontend::NodePort(port) => Place::NodePort(port),
             };
-            let at = At { service, place, pick };
+            let at = At { service, place, pick, ids: ids.as_ref() };
             let verdict = if selection.any {
                 self.balance(&at, frontend, &selection)
             } else {
@@ -155,22 +162,14 @@ impl<'a> Lowering<'a> {
         used.filter(own).for_each(|endpoint| self.sets.add_hairpin(endpoint.address.ip()));
     }
 
-    fn pick(&mut self, service: &Service) -> Pick {
-        if service.affinity.is_some() && self.ir.family() == Family::Ipv6 {
+    /// The numbers of the Service's endpoints, when its clients keep theirs.
+    fn ids(&mut self, service: &Service) -> Option<Ids> {
+        service.affinity?;
+        let ids = self.numbering.ids(service);
+        if ids.is_none() {
             self.leave_out(service, AFFINITY);
         }
-        match service.scheduler {
-            Scheduler::Random => Pick::Random,
-            Scheduler::RoundRobin => Pick::RoundRobin,
-            Scheduler::SourceHash => Pick::SourceHash,
-            Scheduler::Maglev => Pick::Maglev,
-        }
-    }
-
-    /// How long the Service's clients keep their endpoint, where that can be said.
-    fn affinity(&self, service: &Service) -> Option<u32> {
-        let affinity = service.affinity.filter(|_| self.ir.family() == Family::Ipv4)?;
-        Some(affinity.timeout_seconds.get())
+        ids
     }
 
     fn leave_out(&mut self, service: &Service, reason: Reason) {
@@ -182,7 +181,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// What is done with a packet at this frontend of a Service that has endpoints.
-    fn balance(&mut self, at: &At<'a>, frontend: Frontend, selection: &Selection) -> Verdict {
+    fn balance(&mut self, at: &At<'a, '_>, frontend: Frontend, selection: &Selection) -> Verdict {
         let cluster_ip = matches!(frontend, Frontend::ClusterIp(_));
         let policy =
             if cluster_ip { at.service.internal_policy } else { at.service.external_policy };
@@ -203,7 +202,7 @@ impl<'a> Lowering<'a> {
 
     /// Fills the slots of `endpoints` for this frontend. Without any there is nobody on
     /// this node to answer: the packet is dropped.
-    fn spread(&mut self, at: &At<'a>, policy: Policy, endpoints: &[&Endpoint]) -> Verdict {
+    fn spread(&mut self, at: &At<'a, '_>, policy: Policy, endpoints: &[&Endpoint]) -> Verdict {
         if endpoints.is_empty() {
             return Verdict::Drop;
         }
@@ -221,7 +220,7 @@ impl<'a> Lowering<'a> {
             protocol: at.service.protocol,
             slots: u32::try_from(slots.endpoints.len()).unwrap_or(u32::MAX),
             pick: at.pick,
-            affinity: self.affinity(at.service),
+            affinity: at.ids.and(at.service.affinity).map(|a| a.timeout_seconds.get()),
         };
         if policy != Policy::ExternalLocal {
             self.sets.add_slots(at, &class, &slots.endpoints);
@@ -252,7 +251,16 @@ impl<'a> Lowering<'a> {
     }
 }
 
-impl At<'_> {
+fn pick(scheduler: Scheduler) -> Pick {
+    match scheduler {
+        Scheduler::Random => Pick::Random,
+        Scheduler::RoundRobin => Pick::RoundRobin,
+        Scheduler::SourceHash => Pick::SourceHash,
+        Scheduler::Maglev => Pick::Maglev,
+    }
+}
+
+impl At<'_, '_> {
     fn door(&self) -> Door {
         match self.place {
             Place::Address(_) => Door::Address,

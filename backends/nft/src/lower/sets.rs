@@ -4,16 +4,16 @@
 //! names.
 
 use super::classes::Classes;
-use super::slots::numbers;
+use super::ids::Ids;
 use super::{At, Place};
 use crate::Layout;
-use crate::names::{self, Class, Door, ID_MAJOR, Maps};
+use crate::names::{self, Class, Door, Maps};
 use ipnet::IpNet;
 use nfc_ir::{Family, Service};
 use nfc_ruleset::elements::COMMENT_MAX;
 use nfc_ruleset::expr::{Expr, Generator, Transport};
 use nfc_ruleset::{Fields, Key, Set, Table, Type, Value, Verdict};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 /// Slot numbers lie below this in the maps' declarations. It names the type of the field;
@@ -27,8 +27,8 @@ enum MapKind {
     Endpoints(Maps),
     /// Frontend and slot -> the endpoint's number.
     Ids(Maps),
-    /// Frontend and the endpoint's number -> endpoint.
-    Sticky(Maps),
+    /// The endpoint's number -> endpoint.
+    Sticky(&'static str),
 }
 
 /// The sets being filled.
@@ -99,7 +99,7 @@ impl Sets {
             let name = match kind {
                 MapKind::Endpoints(maps) => maps.endpoints(),
                 MapKind::Ids(maps) => maps.ids(),
-                MapKind::Sticky(maps) => maps.sticky(),
+                MapKind::Sticky(name) => name.to_owned(),
             };
             table.add_set(name, set);
         }
@@ -143,8 +143,8 @@ impl Sets {
 
     /// The endpoint of each slot at a frontend.
     pub(super) fn add_slots(&mut self, at: &At, class: &Class, endpoints: &[SocketAddr]) {
-        if class.affinity.is_some() {
-            return self.add_sticky(at, class, endpoints);
+        if let Some(ids) = at.ids {
+            return self.add_sticky(at, class, endpoints, ids);
         }
         let map = self.map(MapKind::Endpoints(class.maps()));
         let key = at.endpoint_key();
@@ -157,18 +157,18 @@ impl Sets {
     /// With session affinity a slot leads to the endpoint's number, and the number to the
     /// endpoint: a client holds on to the number, which leads nowhere once the endpoint is
     /// gone.
-    fn add_sticky(&mut self, at: &At, class: &Class, endpoints: &[SocketAddr]) {
-        let numbers = numbers(endpoints);
+    fn add_sticky(&mut self, at: &At, class: &Class, endpoints: &[SocketAddr], ids: &Ids) {
         let key = at.endpoint_key();
-        let ids = self.map(MapKind::Ids(class.maps()));
+        let map = self.map(MapKind::Ids(class.maps()));
         for (slot, endpoint) in (0..).zip(endpoints) {
-            let id = Key::new().number(id(numbers[endpoint]));
-            ids.elements.push(key.number(slot).bytes(), id.bytes(), &[]);
+            let id = Key::new().number(ids[endpoint]);
+            map.elements.push(key.number(slot).bytes(), id.bytes(), &[]);
         }
-        let sticky = self.map(MapKind::Sticky(class.maps()));
-        for (endpoint, number) in &numbers {
+        let map = self.map(MapKind::Sticky(class.sticky()));
+        for endpoint in BTreeSet::from_iter(endpoints) {
+            let id = Key::new().number(ids[endpoint]);
             let value = Key::new().addr(endpoint.ip()).port(endpoint.port());
-            sticky.elements.push(key.number(id(*number)).bytes(), value.bytes(), &[]);
+            map.elements.push(id.bytes(), value.bytes(), &[]);
         }
     }
 
@@ -197,24 +197,24 @@ fn value(classes: Option<&mut Classes>, verdict: &Verdict) -> Key {
     }
 }
 
-fn id(number: u16) -> u32 {
-    u32::from(ID_MAJOR) << 16 | u32::from(number)
-}
-
-/// A map of endpoints. Its declaration names the protocol's own port field: nft takes `th
-/// dport` there but cannot read its listing back.
+/// A map of endpoints or of their numbers. Where slots are in its key, its declaration names
+/// the protocol's own port field: nft takes `th dport` there but cannot read its listing
+/// back.
 fn declared(family: Family, kind: MapKind) -> Set {
-    let slot = Expr::Number { generator: Generator::Random, modulus: SLOT_MODULUS };
-    let (maps, last, is_id) = match kind {
-        MapKind::Endpoints(maps) => (maps, slot, false),
-        MapKind::Ids(maps) => (maps, slot, true),
-        MapKind::Sticky(maps) => (maps, Expr::Priority, false),
+    let (maps, is_id) = match kind {
+        MapKind::Endpoints(maps) => (maps, false),
+        MapKind::Ids(maps) => (maps, true),
+        MapKind::Sticky(_) => {
+            let endpoint = Value::Data(Fields::Types(vec![Type::Address, Type::Port]));
+            return Set::new(family, Fields::Types(vec![Type::Class]), endpoint);
+        }
     };
+    let slot = Expr::Number { generator: Generator::Random, modulus: SLOT_MODULUS };
     let dport = Expr::Dport(Transport::Of(maps.protocol));
     let value = if is_id { vec![Expr::Priority] } else { vec![Expr::Daddr, dport.clone()] };
     let key = match maps.door {
-        Door::Address => vec![Expr::Daddr, dport, last],
-        Door::NodePort => vec![dport, last],
+        Door::Address => vec![Expr::Daddr, dport, slot],
+        Door::NodePort => vec![dport, slot],
     };
     Set::new(family, Fields::Typeof(key), Value::Data(Fields::Typeof(value)))
 }

@@ -6,7 +6,6 @@
 //! Invariant: depends on endpoints and weights only.
 
 use nfc_ir::Endpoint;
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 /// The most slots that weights may take for one Service. Beyond, shares are rounded:
@@ -25,41 +24,42 @@ pub struct Slots {
 /// Lays `endpoints` out, each as often as its weight says.
 #[must_use]
 pub fn slots(endpoints: &[&Endpoint]) -> Slots {
-    let weights: Vec<usize> = endpoints.iter().map(|e| usize::from(e.weight.get())).collect();
-    let divisor = weights.iter().copied().fold(0, gcd).max(1);
-    let total: usize = weights.iter().map(|w| w / divisor).sum();
+    let weight = |e: &Endpoint| usize::from(e.weight.get());
+    let divisor = endpoints.iter().map(|e| weight(e)).fold(0, gcd).max(1);
+    let total: usize = endpoints.iter().map(|e| weight(e) / divisor).sum();
     let limit = SLOTS_MAX.max(endpoints.len());
     let rounded = total > limit;
-    let share = |weight: usize| match rounded {
-        false => weight / divisor,
-        true => (weight / divisor * (limit - endpoints.len()) / total) + 1,
+    let share = |e: &Endpoint| match rounded {
+        false => weight(e) / divisor,
+        true => (weight(e) / divisor * (limit - endpoints.len()) / total) + 1,
     };
-    let repeated =
-        endpoints.iter().zip(&weights).flat_map(|(e, w)| std::iter::repeat_n(e.address, share(*w)));
-    Slots { endpoints: placed(&repeated.collect::<Vec<_>>()), rounded }
+    Slots { endpoints: placed(endpoints, share), rounded }
 }
 
-/// Gives everybody a slot of their own: in turn each takes the first free one of its own walk
+/// Gives everybody its share of slots: in turn each takes the first free one of its own walk
 /// through all of them. When one goes, its slot is taken by one of those after it that came
 /// by in vain, whose slot is taken likewise, and all others stay where they are: of a
 /// hundred slots about six change, where half of them would if everybody moved up.
-fn placed(everybody: &[SocketAddr]) -> Vec<SocketAddr> {
-    let size = everybody.len();
+fn placed(endpoints: &[&Endpoint], share: impl Fn(&Endpoint) -> usize) -> Vec<SocketAddr> {
+    let Some(somebody) = endpoints.first() else {
+        return Vec::new();
+    };
+    let size: usize = endpoints.iter().map(|e| share(e)).sum();
     let around = size.next_power_of_two();
-    let mut slots = vec![None; size];
-    let (mut last, mut times) = (None, 0);
-    for address in everybody {
-        times = if last == Some(address) { times + 1 } else { 0 };
-        last = Some(address);
-        // An odd step comes by every place of a circle of this size.
-        let [at, step] = halves(hash(*address, FIRST_WALK + times));
-        let mut at = at & (around - 1);
-        while slots.get(at).is_none_or(Option::is_some) {
-            at = (at + (step | 1)) & (around - 1);
+    let (mut slots, mut free) = (vec![somebody.address; size], vec![true; size]);
+    for endpoint in endpoints {
+        for walk in (FIRST_WALK..).take(share(endpoint)) {
+            // An odd step comes by every place of a circle of this size.
+            let [at, step] = halves(hash(endpoint.address, walk));
+            let mut at = at & (around - 1);
+            while !free.get(at).is_some_and(|free| *free) {
+                at = (at + (step | 1)) & (around - 1);
+            }
+            free[at] = false;
+            slots[at] = endpoint.address;
         }
-        slots[at] = Some(*address);
     }
-    slots.into_iter().flatten().collect()
+    slots
 }
 
 /// The seed of an endpoint's first walk; others are for tables and numbers.
@@ -68,23 +68,6 @@ const FIRST_WALK: u64 = 4;
 fn halves(hash: u64) -> [usize; 2] {
     let half = |bits: u64| usize::try_from(bits & u64::from(u32::MAX)).unwrap_or(0);
     [half(hash), half(hash >> 32)]
-}
-
-/// A number for each endpoint, its own as long as it lives: a client that keeps it finds the
-/// endpoint again whatever becomes of the others. Only where two hash to the same number
-/// does one depend on the other.
-#[must_use]
-pub fn numbers(endpoints: &[SocketAddr]) -> BTreeMap<SocketAddr, u16> {
-    let mut taken = BTreeSet::new();
-    let mut numbers: BTreeMap<SocketAddr, u16> = endpoints.iter().map(|e| (*e, 0)).collect();
-    for (endpoint, number) in &mut numbers {
-        let [high, low, ..] = hash(*endpoint, 3).to_be_bytes();
-        *number = u16::from_be_bytes([high, low]);
-        while !taken.insert(*number) && taken.len() <= usize::from(u16::MAX) {
-            *number = number.wrapping_add(1);
-        }
-    }
-    numbers
 }
 
 /// The size of a Maglev table, and that for more than [`MAGLEV_FEW`] endpoints. Both are
@@ -156,7 +139,7 @@ impl Iterator for Walk {
 }
 
 /// A hash of address and port, fixed for all time, since nodes have to agree on it.
-fn hash(address: SocketAddr, seed: u64) -> u64 {
+pub(super) fn hash(address: SocketAddr, seed: u64) -> u64 {
     let port = address.port().to_be_bytes();
     match address.ip() {
         IpAddr::V4(ip) => fnv(ip.octets().into_iter().chain(port), seed),
@@ -166,9 +149,10 @@ fn hash(address: SocketAddr, seed: u64) -> u64 {
 
 /// FNV-1a, stirred once more.
 pub(super) fn fnv(bytes: impl Iterator<Item = u8>, seed: u64) -> u64 {
-    let start = 0xcbf2_9ce4_8422_2325_u64 ^ seed;
-    let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    let hash = bytes.fold(start, fold);
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ seed;
+    for byte in bytes {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
     let stirred = (hash ^ hash >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     stirred ^ stirred >> 29
 }
@@ -240,19 +224,6 @@ mod tests {
             // On average over twenty changes; whoever moved up would be half of them.
             assert!(removed.max(swapped) <= 20 * limit, "{count}: {removed}, {swapped}");
         }
-    }
-
-    #[test]
-    fn numbers_are_distinct_and_outlive_other_endpoints() {
-        let all: Vec<SocketAddr> =
-            (0..3000).map(|i| nfc_ir::synth::endpoint(nfc_ir::Family::Ipv4, i)).collect();
-        let numbered = numbers(&all);
-        let distinct: BTreeSet<u16> = numbered.values().copied().collect();
-        assert_eq!(distinct.len(), all.len());
-        let few: Vec<SocketAddr> = all.iter().copied().take(20).collect();
-        let before = numbers(&few);
-        let after = numbers(&few[1..]);
-        assert!(after.iter().all(|(endpoint, number)| before[endpoint] == *number));
     }
 
     #[test]

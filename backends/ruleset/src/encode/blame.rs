@@ -1,5 +1,9 @@
 //! From a place in a transaction to what stands there.
 //!
+//! The kernel goes on to the next message when it has refused one, and names the first thing
+//! in it that it cannot take (`nfnetlink_rcv_batch` in `net/netfilter/nfnetlink.c`). So of
+//! several bad elements one is told for each list of up to 65,000 bytes.
+//!
 //! Invariant: walks the orders that [`super::encode`] wrote, and reads the kernel's offset
 //! in the message as the same writer would have written it.
 
@@ -24,7 +28,7 @@ pub struct Blamed {
 #[must_use]
 pub fn blame(patch: &Patch, fault: &Fault) -> Blamed {
     let sent = transactions(patch);
-    let step = sent.iter().filter(|orders| !orders.is_empty()).nth(fault.step);
+    let step = sent.get(fault.step);
     match step.zip(fault.message).and_then(|(orders, index)| orders.get(index)) {
         Some(order) => describe(patch, order, fault.offset),
         None => named(format!("table {}", patch.table)),

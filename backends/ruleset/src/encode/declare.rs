@@ -105,9 +105,6 @@ pub(crate) fn set(w: &mut Writer, family: Family, name: &str, set: &Set, id: u32
     }
     w.be32(set_attrs::ID, id);
     description(w, family, set);
-    if let Some(timeout) = set.timeout {
-        w.be64(set_attrs::TIMEOUT, u64::from(timeout) * 1000);
-    }
     w.bytes_attr(set_attrs::USERDATA, &userdata::set(family, set));
 }
 
@@ -116,8 +113,7 @@ fn flags(set: &Set) -> u32 {
     [
         (set.interval, set_flags::INTERVAL),
         (set.value != Value::None, set_flags::MAP),
-        (set.timeout.is_some(), set_flags::TIMEOUT),
-        (set.dynamic, set_flags::EVAL),
+        (set.dynamic, set_flags::TIMEOUT | set_flags::EVAL),
         (concat, set_flags::CONCAT),
     ]
     .into_iter()
@@ -164,7 +160,7 @@ fn as_u32(len: usize) -> u32 {
 /// each (nftables, `include/datatype.h`). The kernel keeps it for whoever lists the set.
 fn type_number(family: Family, fields: &Fields) -> u32 {
     let number = |field: &Type| match (field, family) {
-        (Type::Number, _) => 4,
+        (Type::AddressTail | Type::Number, _) => 4,
         (Type::Address, Family::Ipv4) => 7,
         (Type::Address, Family::Ipv6) => 8,
         (Type::Protocol, _) => 12,
@@ -210,8 +206,6 @@ pub(crate) fn recognise(family: Family, wanted: &Set, attrs: Attrs<'_>) -> Set {
         Value::Verdict => Some((VERDICT_TYPE, None)),
         Value::Data(data) => Some((type_number(family, data), Some(kernel_len(family, data)))),
     };
-    let timeout = attrs.clone().find(set_attrs::TIMEOUT).map(|a| a.payload);
-    let wanted_timeout = wanted.timeout.map(|t| (u64::from(t) * 1000).to_be_bytes());
     let data_len = value.and_then(|(_, len)| len);
     // Flags are left out when there are none.
     let found_flags = number(set_attrs::FLAGS).unwrap_or(0);
@@ -220,7 +214,7 @@ pub(crate) fn recognise(family: Family, wanted: &Set, attrs: Attrs<'_>) -> Set {
         && number(set_attrs::KEY_LEN) == Some(kernel_len(family, &wanted.key))
         && number(set_attrs::DATA_TYPE) == value.map(|(kind, _)| kind)
         && (data_len.is_none() || number(set_attrs::DATA_LEN) == data_len)
-        && timeout == wanted_timeout.as_ref().map(|t| &t[..]);
+        && attrs.clone().find(set_attrs::TIMEOUT).is_none();
     if !is_ours {
         set.interval = !set.interval;
     }

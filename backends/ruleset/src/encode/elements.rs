@@ -36,6 +36,9 @@ pub(super) fn chunk(
     start: usize,
     with_values: bool,
 ) -> Range<usize> {
+    if let Some(one) = same_size(shape, elements, with_values) {
+        return start..elements.len().min(start + LIST_MAX / one);
+    }
     let mut room = LIST_MAX;
     let mut end = start;
     while end < elements.len() {
@@ -46,6 +49,12 @@ pub(super) fn chunk(
         end += 1;
     }
     start..end
+}
+
+/// Bytes that each of the elements takes, when they all take the same.
+fn same_size(shape: &Set, elements: &Elements, with_values: bool) -> Option<usize> {
+    let varies = with_values && (shape.value == Value::Verdict || elements.has_comments());
+    (!varies && !elements.is_empty()).then(|| size(shape, elements.row(0), with_values))
 }
 
 /// Bytes that an element takes. Keys and values count in full registers: a little more than

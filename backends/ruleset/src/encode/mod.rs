@@ -13,11 +13,13 @@ pub(crate) mod declare;
 pub(crate) mod elements;
 mod order;
 pub(crate) mod rule;
+mod script;
 pub(crate) mod userdata;
 
 pub use blame::{Blamed, blame};
+pub use script::{NEXT_TRANSACTION, scripts};
 
-use crate::diff::Patch;
+use crate::diff::{Fate, Patch};
 use nfc_backend::Step;
 use nfc_ir::Family;
 use nfc_netlink::batch::{Batch, BatchWriter};
@@ -44,20 +46,26 @@ pub(crate) mod kinds {
 /// The attribute that names the table in every message (`NFTA_TABLE_NAME` and its like).
 pub(crate) const TABLE: u16 = 1;
 
-/// The steps that carry out `patch`: one transaction, two when chains are deleted, none
-/// when nothing changes.
+/// The steps that carry out `patch`: one transaction, two when chains are deleted, more for a
+/// large table that is new, none when nothing changes.
 #[must_use]
 pub fn encode(patch: &Patch) -> Vec<Step> {
-    transactions(patch)
-        .iter()
-        .filter(|orders| !orders.is_empty())
-        .enumerate()
-        .map(|(i, orders)| {
-            // The first transaction itself makes the next generation.
-            let generation = patch.generation.filter(|_| i == 0);
-            Step::Nftables(batch(patch, orders, generation))
-        })
-        .collect()
+    let transactions = transactions(patch);
+    let each = (0..).zip(&transactions);
+    each.map(|(i, orders)| Step::Nftables(batch(patch, orders, generation(patch, i)))).collect()
+}
+
+/// How many transactions carry out `patch`.
+pub(crate) fn transaction_count(patch: &Patch) -> usize {
+    transactions(patch).len()
+}
+
+/// The generation that transaction number `index` builds on. Each makes the next one, which
+/// is never 0 (`nf_tables_commit`). Only the deletion of chains builds on nothing.
+fn generation(patch: &Patch, index: u32) -> Option<u32> {
+    let first = patch.generation.filter(|_| index == 0 || patch.fate == Fate::Create)?;
+    let wrapped = u32::from(first.checked_add(index).is_none());
+    Some(first.wrapping_add(index).wrapping_add(wrapped))
 }
 
 fn batch(patch: &Patch, orders: &[Order], generation: Option<u32>) -> Batch {

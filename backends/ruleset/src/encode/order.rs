@@ -1,14 +1,18 @@
 //! What a patch asks of the kernel, message by message.
 //!
-//! Within the first transaction the order is: chains, so that verdicts can lead to them;
-//! rules that go, so that nothing refers to the sets that go; sets and elements; rules that
-//! come. Packets see all of it at once.
+//! Within a transaction the order is: chains, so that verdicts can lead to them; rules that
+//! go, so that nothing refers to the sets that go; sets; rules; elements; and rules with
+//! verdict maps last. Packets see all of it at once, but the kernel checks a map's elements
+//! for each rule that looks it up, whichever comes later (`nf_tables_bind_set` and
+//! `nft_add_set_elem` in `net/netfilter/nf_tables_api.c`): an endpoint is best checked when it
+//! comes and not with all of them once more, and a verdict, for which older kernels walk all
+//! others, when all are there.
 //!
 //! Invariant: one order is one message.
 
 use super::elements;
 use crate::diff::{ChainChange, Fate, Patch, SetChange};
-use crate::{Chain, Elements, Rule, Set};
+use crate::{Chain, Elements, Rule, Set, Statement};
 use std::ops::Range;
 
 /// One message.
@@ -63,21 +67,76 @@ impl Order<'_> {
             _ => OBJECT,
         }
     }
+
+    fn element_count(&self) -> usize {
+        match self {
+            Self::AddElements(list) | Self::DeleteElements(list) => list.range.len(),
+            _ => 0,
+        }
+    }
 }
 
-/// The two transactions of a patch; an empty one is not sent.
-pub(super) fn transactions(patch: &Patch) -> [Vec<Order<'_>>; 2] {
-    let mut first = Vec::new();
-    table(&mut first, patch.fate);
-    chains_that_come(&mut first, patch);
-    rules_that_go(&mut first, patch);
-    sets(&mut first, patch);
-    rules_that_come(&mut first, patch);
+/// The transactions of a patch, in order. None of them is empty.
+pub(super) fn transactions(patch: &Patch) -> Vec<Vec<Order<'_>>> {
+    let mut all = if patch.fate == Fate::Create { load(patch) } else { vec![change(patch)] };
     let later = patch.chains.iter().filter_map(|(name, change)| match change {
         ChainChange::Delete => Some(Order::DeleteChain(name)),
         _ => None,
     });
-    [first, later.collect()]
+    all.push(later.collect());
+    all.retain(|orders| !orders.is_empty());
+    all
+}
+
+/// All but the deletion of chains, at once.
+fn change(patch: &Patch) -> Vec<Order<'_>> {
+    let mut orders = Vec::new();
+    table(&mut orders, patch.fate);
+    chains_that_come(&mut orders, patch, |_| true);
+    rules_that_go(&mut orders, patch);
+    sets(&mut orders, patch);
+    rules_that_come(&mut orders, patch, |chain| !has_vmap(chain));
+    elements(&mut orders, patch);
+    rules_that_come(&mut orders, patch, has_vmap);
+    orders
+}
+
+/// A new table, in pieces of about [`Patch::seam`] elements when it has more. Base chains are
+/// in the last one: until then no packet comes by.
+fn load(patch: &Patch) -> Vec<Vec<Order<'_>>> {
+    if element_count(patch) <= patch.seam {
+        return vec![change(patch)];
+    }
+    let mut orders = Vec::new();
+    table(&mut orders, patch.fate);
+    chains_that_come(&mut orders, patch, |chain| chain.base.is_none());
+    sets(&mut orders, patch);
+    rules_that_come(&mut orders, patch, |chain| chain.base.is_none() && !has_vmap(chain));
+    elements(&mut orders, patch);
+    let (mut pieces, mut piece, mut count) = (Vec::new(), Vec::new(), 0);
+    for order in orders {
+        count += order.element_count();
+        if count > patch.seam && !piece.is_empty() {
+            pieces.push(std::mem::take(&mut piece));
+            count = order.element_count();
+        }
+        piece.push(order);
+    }
+    pieces.push(piece);
+    let mut last = Vec::new();
+    chains_that_come(&mut last, patch, |chain| chain.base.is_some());
+    rules_that_come(&mut last, patch, |chain| chain.base.is_some() || has_vmap(chain));
+    pieces.push(last);
+    pieces
+}
+
+/// How many elements a new table has.
+fn element_count(patch: &Patch) -> usize {
+    let of_set = |change: &SetChange| match change {
+        SetChange::Add(set) | SetChange::Rebuild(set) => set.elements.len(),
+        SetChange::Delete | SetChange::Update { .. } => 0,
+    };
+    patch.sets.values().map(of_set).sum()
 }
 
 fn table(orders: &mut Vec<Order<'_>>, fate: Fate) {
@@ -91,8 +150,13 @@ fn table(orders: &mut Vec<Order<'_>>, fate: Fate) {
     }
 }
 
-/// In the order in which they are listed: the kernel lists chains as they were made.
-fn chains_that_come<'a>(orders: &mut Vec<Order<'a>>, patch: &'a Patch) {
+/// Those that are `meant`, in the order in which they are listed: the kernel lists chains as
+/// they were made.
+fn chains_that_come<'a>(
+    orders: &mut Vec<Order<'a>>,
+    patch: &'a Patch,
+    meant: impl Fn(&Chain) -> bool,
+) {
     let mut changes: Vec<_> = patch.chains.iter().collect();
     changes.sort_by_key(|(_, change)| match change {
         ChainChange::Add(chain) | ChainChange::Rebuild(chain) => chain.listing_place(),
@@ -100,13 +164,13 @@ fn chains_that_come<'a>(orders: &mut Vec<Order<'a>>, patch: &'a Patch) {
     });
     for (name, change) in changes {
         match change {
-            ChainChange::Add(chain) => orders.push(Order::AddChain(name, chain)),
-            ChainChange::Rebuild(chain) => orders.extend([
+            ChainChange::Add(chain) if meant(chain) => orders.push(Order::AddChain(name, chain)),
+            ChainChange::Rebuild(chain) if meant(chain) => orders.extend([
                 Order::FlushChain(name),
                 Order::DeleteChain(name),
                 Order::AddChain(name, chain),
             ]),
-            ChainChange::Refill(_) | ChainChange::Delete => {}
+            _ => {}
         }
     }
 }
@@ -119,16 +183,28 @@ fn rules_that_go<'a>(orders: &mut Vec<Order<'a>>, patch: &'a Patch) {
     }
 }
 
-fn rules_that_come<'a>(orders: &mut Vec<Order<'a>>, patch: &'a Patch) {
+fn rules_that_come<'a>(
+    orders: &mut Vec<Order<'a>>,
+    patch: &'a Patch,
+    meant: impl Fn(&Chain) -> bool,
+) {
     for (name, change) in &patch.chains {
         if let ChainChange::Add(chain) | ChainChange::Rebuild(chain) | ChainChange::Refill(chain) =
             change
+            && meant(chain)
         {
             orders.extend(chain.rules.iter().map(|rule| Order::AddRule(name, rule)));
         }
     }
 }
 
+/// Whether some rule of the chain looks a verdict up.
+fn has_vmap(chain: &Chain) -> bool {
+    let mut statements = chain.rules.iter().flat_map(|rule| &rule.statements);
+    statements.any(|statement| matches!(statement, Statement::Vmap { .. }))
+}
+
+/// The sets that go, and those that come, without elements.
 fn sets<'a>(orders: &mut Vec<Order<'a>>, patch: &'a Patch) {
     for (name, change) in &patch.sets {
         match change {
@@ -137,12 +213,18 @@ fn sets<'a>(orders: &mut Vec<Order<'a>>, patch: &'a Patch) {
         }
     }
     for (name, change) in &patch.sets {
+        if let SetChange::Add(set) | SetChange::Rebuild(set) = change {
+            orders.push(Order::AddSet(name, set));
+        }
+    }
+}
+
+fn elements<'a>(orders: &mut Vec<Order<'a>>, patch: &'a Patch) {
+    for (name, change) in &patch.sets {
         match change {
             SetChange::Delete => {}
             SetChange::Add(set) | SetChange::Rebuild(set) => {
-                orders.push(Order::AddSet(name, set));
-                let lists = lists(name, set, &set.elements, true);
-                orders.extend(lists.map(Order::AddElements));
+                orders.extend(lists(name, set, &set.elements, true).map(Order::AddElements));
             }
             SetChange::Update { shape, gone, come } => {
                 orders.extend(lists(name, shape, gone, false).map(Order::DeleteElements));

@@ -127,8 +127,8 @@ impl RuleWriter<'_> {
             Statement::Dnat { key, map } => self.dnat(key, map),
             Statement::SetPriority { key, map } => self.set_priority(key, map),
             Statement::ClearPriority => self.clear_priority(),
-            Statement::Remember { key, map } => self.dynset(key, map, 1),
-            Statement::Forget { key, map } => self.dynset(key, map, 2),
+            Statement::Remember { key, map, timeout } => self.dynset(key, map, Some(*timeout)),
+            Statement::Forget { key, map } => self.dynset(key, map, None),
             Statement::SetMark(bits) => self.change_mark(!bits, *bits),
             Statement::ClearMark(bits) => self.change_mark(!bits, 0),
             Statement::Masquerade => self.expression("masq", |w| w.be32(1, RANDOM_FULLY)),
@@ -157,10 +157,9 @@ impl RuleWriter<'_> {
                 self.bitwise(&mask.to_ne_bytes(), &[0; 4], true);
                 self.compare(Relation::NotEqual, &[0; 4]);
             }
-            Match::PriorityMajor(major) => {
-                self.meta(meta::PRIORITY, 0);
-                self.bitwise(&0xffff_0000_u32.to_ne_bytes(), &[0; 4], true);
-                self.compare(Relation::Equal, &(u32::from(*major) << 16).to_ne_bytes());
+            Match::PriorityBits { mask, value } => {
+                self.load(&Expr::PriorityBits(*mask), 0);
+                self.compare(Relation::Equal, &value.to_ne_bytes());
             }
             Match::SaddrLocal => self.fib_local(1),
             Match::DaddrLocal => self.fib_local(2),
@@ -232,10 +231,11 @@ impl RuleWriter<'_> {
         });
     }
 
-    /// `operation` is 1 to update and 2 to delete (`enum nft_dynset_ops`).
-    fn dynset(&mut self, key: &[Expr], map: &str, operation: u32) {
-        /// Where the value is loaded: behind the longest key of IPv4.
+    /// Updates for `timeout` seconds, or deletes (`enum nft_dynset_ops`).
+    fn dynset(&mut self, key: &[Expr], map: &str, timeout: Option<u32>) {
+        /// Where nft 1.0.6 loads the value, however long the key is.
         const VALUE: usize = 4;
+        let operation = if timeout.is_some() { 1 } else { 2 };
         self.test_protocol_of(key);
         self.load_key(key);
         self.meta(meta::PRIORITY, VALUE);
@@ -243,6 +243,9 @@ impl RuleWriter<'_> {
             w.be32(4, register(0));
             w.be32(5, register(VALUE));
             w.be32(3, operation);
+            if let Some(seconds) = timeout {
+                w.be64(6, u64::from(seconds) * 1000);
+            }
             w.text(1, map);
         });
     }
@@ -269,11 +272,17 @@ impl RuleWriter<'_> {
         };
         match field {
             Expr::Saddr => self.payload(1, saddr, len, at),
+            Expr::SaddrTail => self.payload(1, saddr + 4, len - 4, at),
             Expr::Daddr => self.payload(1, saddr + len, len, at),
             Expr::Sport(_) => self.payload(2, 0, 2, at),
             Expr::Dport(_) => self.payload(2, 2, 2, at),
             Expr::L4proto => self.meta(meta::L4PROTO, at),
             Expr::Priority => self.meta(meta::PRIORITY, at),
+            // It is the first field, and so in the first register.
+            Expr::PriorityBits(mask) => {
+                self.meta(meta::PRIORITY, 0);
+                self.bitwise(&mask.to_ne_bytes(), &[0; 4], true);
+            }
             Expr::Number { generator, modulus } => self.number(generator, *modulus, at),
         }
     }

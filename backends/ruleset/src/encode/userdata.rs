@@ -113,10 +113,13 @@ fn expression(out: &mut Vec<u8>, family: Family, expr: &Expr) {
     let (kind, fields) = match expr {
         Expr::Saddr => (expressions::PAYLOAD, vec![ip(family), saddr_field(family)]),
         Expr::Daddr => (expressions::PAYLOAD, vec![ip(family), saddr_field(family) + 1]),
+        // No protocol, no field: a place in the network header (`PROTO_BASE_NETWORK_HDR`),
+        // offset and length in bits.
+        Expr::SaddrTail => (expressions::PAYLOAD, vec![0, 0, 2, 96, 96]),
         Expr::Sport(transport) => (expressions::PAYLOAD, vec![protocol(*transport), 1]),
         Expr::Dport(transport) => (expressions::PAYLOAD, vec![protocol(*transport), 2]),
         Expr::L4proto => (expressions::META, vec![META_L4PROTO]),
-        Expr::Priority => (expressions::META, vec![META_PRIORITY]),
+        Expr::Priority | Expr::PriorityBits(_) => (expressions::META, vec![META_PRIORITY]),
         Expr::Number { generator, modulus } => {
             // nft 1.0.6 aborts on listing a set declared by a hash; all that counts is the
             // type, so any number is declared by a generator.

@@ -1,5 +1,6 @@
 //! Rules in one form, whoever wrote them: the kernel lists the attributes of an expression
-//! in an order of its own, says defaults that were left out, and marks no nests.
+//! in an order of its own, says defaults that were left out, and marks no nests; nft turns
+//! the bytes of single bytes around.
 //!
 //! Invariant: two rules have the same form only when they do the same.
 
@@ -14,6 +15,9 @@ const NAT_MAX: [u16; 2] = [4, 6];
 const NAT_FLAGS: u16 = 7;
 const NAT_IMPLIED: u32 = 3;
 
+/// `NFTA_BYTEORDER_SREG`, `_DREG`, `_LEN` and `_SIZE`.
+const BYTEORDER: [u16; 4] = [1, 2, 4, 5];
+
 /// The rule with these attributes. Names of chains that it leads to go into `chains`.
 pub(super) fn rule(attrs: Attrs<'_>, chains: &mut BTreeSet<String>) -> Vec<u8> {
     let mut w = Writer::new();
@@ -22,6 +26,9 @@ pub(super) fn rule(attrs: Attrs<'_>, chains: &mut BTreeSet<String>) -> Vec<u8> {
         let name = member.nested().find(rule::EXPR_NAME).and_then(|a| a.text());
         let data = member.nested().find(rule::EXPR_DATA);
         let name = name.unwrap_or_default();
+        if name == "byteorder" && data.as_ref().is_some_and(is_idle) {
+            continue;
+        }
         w.nest(rule::LIST_ELEM, |w| {
             w.text(rule::EXPR_NAME, name);
             expression(w, name, data.iter().flat_map(Attr::nested), chains);
@@ -31,6 +38,15 @@ pub(super) fn rule(attrs: Attrs<'_>, chains: &mut BTreeSet<String>) -> Vec<u8> {
         w.bytes_attr(rule::USERDATA, userdata.payload);
     }
     w.into_bytes()
+}
+
+/// Whether a `byteorder` turns nothing around: it works on whole words of its size
+/// (`nft_byteorder_eval` in `net/netfilter/nft_byteorder.c`), so that none fits into less, and
+/// the register stays what it is. nft puts one behind a protocol in a key of ranges.
+fn is_idle(byteorder: &Attr<'_>) -> bool {
+    let of = |kind| byteorder.nested().find(kind).and_then(|a| a.be32());
+    let [from, to, len, size] = BYTEORDER.map(of);
+    from == to && from.is_some() && len.zip(size).is_some_and(|(len, size)| len < size)
 }
 
 fn expression<'a>(

@@ -129,6 +129,9 @@ impl Patch {
         let observed = read(answer, new.unwrap_or(&nothing));
         match (observed.found, new) {
             (Found::Nothing, None) if observed.generation.is_some() => Self::new(family, name),
+            (Found::Nothing, Some(_)) if observed.generation.is_some() => {
+                Self { generation: observed.generation, ..Self::creating(family, name, new) }
+            }
             (Found::Table(old), Some(new)) => Self {
                 generation: observed.generation,
                 ..diff(family, name, Some(&old), Some(new))

@@ -15,9 +15,7 @@ pub(crate) fn table(family: Family) -> Table {
     table.add_chain("postrouting", Some(Base::nat(Hook::Postrouting)), marks());
     table.add_chain("input", Some(Base::filter(Hook::Input, -5)), tests(family));
     table.add_chain("class", None, dnats());
-    if family == Family::Ipv4 {
-        sticky(&mut table);
-    }
+    sticky(&mut table);
     table
 }
 
@@ -191,53 +189,55 @@ fn dnats() -> Vec<Rule> {
     rules
 }
 
-/// nft 1.0.6 aborts on `update` with an IPv6 address in a concatenation.
+/// What session affinity needs: numbers of endpoints, kept for clients.
 fn sticky(table: &mut Table) {
     let family = table.family;
     let dport = || Expr::Dport(Transport::Of(Protocol::Tcp));
     let class = || Value::Data(Fields::Typeof(vec![Expr::Priority]));
-    let client = || vec![Expr::Saddr, Expr::Daddr, dport()];
-    let affinity = Set::new(family, Fields::Typeof(client()), class()).with_timeout(10_800);
-    table.add_set("affinity-tcp", affinity);
-    let client_at_node = || vec![Expr::Saddr, dport()];
-    let affinity = Set::new(family, Fields::Typeof(client_at_node()), class()).with_timeout(90);
-    table.add_set("nodeport-affinity-tcp", affinity);
+    let source = match family {
+        Family::Ipv4 => Expr::Saddr,
+        Family::Ipv6 => Expr::SaddrTail,
+    };
+    let declared = Fields::Typeof(vec![Expr::Priority, source.clone()]);
+    table.add_set("affinity", Set::new(family, declared, class()).filled_by_packets());
     let place = Key::new().addr(ip(family, 1)).port(80_u16);
-    let id = 0x6e66_0abc;
+    let id = Key::new().number(0x4012_8abc);
     let key = |slot| vec![Expr::Daddr, dport(), slot];
-    let numbered = key(slot(Generator::Random, 65_536));
-    let mut ids = Set::new(family, Fields::Typeof(numbered), class());
-    ids.map(&place.number(0), Key::new().number(id).bytes(), "");
+    let numbered = Fields::Typeof(key(slot(Generator::Random, 65_536)));
+    let mut ids = Set::new(family, numbered, class());
+    ids.map(&place.number(0), id.bytes(), "");
     table.add_set("ids-tcp", ids);
-    let value = Value::Data(Fields::Typeof(vec![Expr::Daddr, dport()]));
-    let mut endpoints = Set::new(family, Fields::Typeof(key(Expr::Priority)), value);
+    let value = Value::Data(types(&[Type::Address, Type::Port]));
+    let mut endpoints = Set::new(family, types(&[Type::Class]), value);
     let endpoint = Key::new().addr(ip(family, 9)).port(8080_u16);
-    endpoints.map(&place.number(id), endpoint.bytes(), "");
-    table.add_set("sticky-tcp", endpoints);
-    table.add_chain("sticky", None, sticky_rules(client(), client_at_node(), key));
+    endpoints.map(&id, endpoint.bytes(), "");
+    table.add_set("sticky", endpoints);
+    let client = vec![Expr::PriorityBits(0xffff_8000), source];
+    table.add_chain("sticky", None, sticky_rules(client, key));
 }
 
-fn sticky_rules(
-    client: Vec<Expr>,
-    client_at_node: Vec<Expr>,
-    key: impl Fn(Expr) -> Vec<Expr>,
-) -> Vec<Rule> {
-    let map = || "affinity-tcp".to_owned();
-    let dnat = || Statement::Dnat { key: key(Expr::Priority), map: "sticky-tcp".to_owned() };
-    let numbered = key(slot(Generator::Random, 3));
+fn sticky_rules(client: Vec<Expr>, frontend: impl Fn(Expr) -> Vec<Expr>) -> Vec<Rule> {
+    let map = || "affinity".to_owned();
+    let number = |generator, modulus| Statement::SetPriority {
+        key: frontend(slot(generator, modulus)),
+        map: "ids-tcp".to_owned(),
+    };
+    let is_tcp = || Match::L4proto(Protocol::Tcp).into();
+    let remember = |timeout| Statement::Remember { key: client.clone(), map: map(), timeout };
+    let dnat = || Statement::Dnat { key: vec![Expr::Priority], map: "sticky".to_owned() };
+    let ours = Match::PriorityBits { mask: 0xc000_0000, value: 0x4000_0000 };
     vec![
+        Rule::new([number(Generator::Next, 1)]),
         Rule::new([
+            is_tcp(),
             Statement::SetPriority { key: client.clone(), map: map() },
-            Statement::Remember { key: client.clone(), map: map() },
+            remember(10_800),
             dnat(),
         ]),
-        Rule::new([Statement::Forget { key: client, map: map() }]),
-        Rule::new([Statement::SetPriority { key: numbered, map: "ids-tcp".to_owned() }]),
-        Rule::new([Statement::Remember {
-            key: client_at_node,
-            map: "nodeport-affinity-tcp".to_owned(),
-        }]),
-        Rule::new([dnat()]),
-        Rule::new([Match::PriorityMajor(0x6e66).into(), Statement::ClearPriority]),
+        Rule::new([Statement::Forget { key: client.clone(), map: map() }]),
+        Rule::new([number(Generator::Random, 3)]),
+        Rule::new([remember(90)]),
+        Rule::new([is_tcp(), dnat()]),
+        Rule::new([ours.into(), Statement::ClearPriority]),
     ]
 }
