@@ -10,6 +10,7 @@
 
 mod diff;
 mod encode;
+mod listing;
 mod lower;
 pub mod names;
 mod present;
@@ -21,8 +22,10 @@ pub use diff::{Changes, Jump, Patch};
 pub use present::render_onto;
 pub use program::Program;
 
+use nfc_backend::journey::{ListingError, Way};
 use nfc_backend::{Answer, Backend, Fault, Lowered, Origin, Question, Step, TraceError};
 use nfc_ir::{Family, Ir, Outcome, Packet, ProxyMode};
+use std::net::IpAddr;
 
 /// The backend for iptables-legacy.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,6 +76,10 @@ impl Backend for Iptables {
         render::render(programs)
     }
 
+    fn render_patch(&self, patch: &Patch) -> String {
+        patch.to_string()
+    }
+
     fn encode(&self, patch: &Patch) -> Vec<Step> {
         encode::encode(patch)
     }
@@ -83,5 +90,18 @@ impl Backend for Iptables {
 
     fn trace(&self, program: &Program, packet: &Packet) -> Result<Outcome, TraceError> {
         trace::trace(program, packet)
+    }
+
+    fn listing(&self, family: Family) -> Vec<Question> {
+        encode::questions(family)
+    }
+
+    fn explain(
+        &self,
+        listing: &str,
+        addresses: &[IpAddr],
+        packet: &Packet,
+    ) -> Result<Vec<Way>, ListingError> {
+        listing::explain(listing, addresses, packet)
     }
 }

@@ -173,7 +173,7 @@ fn target(text: &str) -> Option<String> {
 }
 
 /// The words of a line, with quotes and escapes taken away as `iptables-restore` does.
-fn words(text: &str) -> Vec<String> {
+pub(crate) fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut is_quoted = false;

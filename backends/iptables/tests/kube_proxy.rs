@@ -3,9 +3,10 @@
 mod case;
 
 use case::{Chains, chains};
-use nfc_backend::Backend;
+use nfc_backend::{Backend, journey};
 use nfc_iptables::Iptables;
 use nfc_ir::{Family, Ir, Node, ProxyMode, eval};
+use std::fmt::Write as _;
 
 /// Chains of ours: not the built-in ones, into which kube-proxy puts its jumps one by one.
 fn own(chains: &Chains) -> Chains {
@@ -70,4 +71,40 @@ fn jumps_stand_as_kube_proxy_leaves_them() {
     let portals = "-I FORWARD 3 -m conntrack --ctstate NEW -m comment \
                    --comment \"kubernetes service portals\" -j KUBE-SERVICES\n";
     assert!(text.contains(portals));
+}
+
+/// The restore text that kube-proxy would hand to the tool for a case: without the jumps
+/// from built-in chains.
+fn restore_text(case: &case::Case) -> String {
+    let mut text = String::new();
+    for table in ["filter", "nat"] {
+        let own = || case.chains.iter().filter(|((t, _), _)| t == table);
+        let _ = writeln!(text, "*{table}");
+        for ((_, chain), _) in own() {
+            let _ = writeln!(text, ":{chain} - [0:0]");
+        }
+        for ((_, chain), rules) in own() {
+            for rule in rules {
+                let _ = writeln!(text, "-A {chain} {rule}");
+            }
+        }
+        text.push_str("COMMIT\n");
+    }
+    text
+}
+
+#[test]
+fn the_text_of_kube_proxy_sends_packets_where_it_says() {
+    let mut judged = 0;
+    for case in case::all("kube_proxy") {
+        let text = restore_text(&case);
+        for (packet, wanted) in &case.packets {
+            let ways = Iptables.explain(&text, &case.ir.node().addresses, packet);
+            let ways = ways.unwrap_or_else(|e| panic!("{}: {packet}: {e}", case.name));
+            let told = journey::outcome(&ways).unwrap();
+            assert!(told.agrees_with(wanted), "{}: {packet}: {told}, not {wanted}", case.name);
+            judged += 1;
+        }
+    }
+    assert!(judged > 100, "only {judged} packets were judged");
 }

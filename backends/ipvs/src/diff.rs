@@ -29,11 +29,11 @@ pub struct Patch {
     pub grow: nfc_ruleset::Patch,
     /// The virtual servers that change.
     pub servers: BTreeMap<ServerKey, Change>,
-    /// What happens to the dummy link.
-    pub link: LinkChange,
-    /// The addresses that the dummy link gets.
+    /// The addresses that become the node's own.
     pub bound: BTreeSet<IpAddr>,
-    /// The addresses that the dummy link loses.
+    /// What happens to a dummy link that kube-proxy left.
+    pub link: LinkChange,
+    /// The addresses that the node has no longer.
     pub unbound: BTreeSet<IpAddr>,
     /// The companion on its way from the middle one.
     pub shrink: nfc_ruleset::Patch,
@@ -68,16 +68,18 @@ pub enum Command {
     DeleteReal(SocketAddr),
 }
 
-/// What happens to the dummy link.
+/// What happens to a dummy link that kube-proxy left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkChange {
-    /// Nothing.
+    /// Nothing: there is none, or it is for the other family alone.
     Keep,
-    /// It is made, unless it is there.
-    Make,
-    /// One of another number is deleted and made again with ours; these addresses of the
-    /// other family are carried over.
-    Remake(BTreeSet<IpAddr>),
+    /// It loses the addresses of this family.
+    Strip {
+        /// Its number.
+        index: u32,
+        /// The addresses.
+        addresses: BTreeSet<IpAddr>,
+    },
     /// It is deleted.
     Delete,
 }
@@ -86,11 +88,6 @@ pub enum LinkChange {
 pub(crate) fn diff(old: &Program, new: &Program) -> Patch {
     let middle = middle(old, new);
     let (before, after) = (old.companion.as_ref(), new.companion.as_ref());
-    let link = if old.addresses.is_empty() && !new.addresses.is_empty() {
-        LinkChange::Make
-    } else {
-        LinkChange::Keep
-    };
     Patch {
         family: new.family,
         sysctls: (old.sysctls != new.sysctls).then(|| new.sysctls.clone()),
@@ -98,7 +95,7 @@ pub(crate) fn diff(old: &Program, new: &Program) -> Patch {
             .then(|| new.node_addresses.clone()),
         grow: companion_diff(new.family, before, middle.as_ref()),
         servers: changed_servers(old, new),
-        link,
+        link: LinkChange::Keep,
         bound: new.addresses.difference(&old.addresses).copied().collect(),
         unbound: old.addresses.difference(&new.addresses).copied().collect(),
         shrink: companion_diff(new.family, middle.as_ref(), after),

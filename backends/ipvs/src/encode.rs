@@ -1,5 +1,5 @@
-//! A patch as steps: generic netlink for the virtual servers, rtnetlink for the dummy link
-//! and its addresses, nf_tables for the companion, and sysctls.
+//! A patch as steps: generic netlink for the virtual servers, rtnetlink for the routes that
+//! make their addresses the node's own, nf_tables for the companion, and sysctls.
 //!
 //! No transaction spans these, so their order has to see to it that no packet finds half of
 //! a Service. Up: companion, then virtual servers with their real servers, then addresses.
@@ -10,12 +10,12 @@
 
 use crate::diff::{Change, Command, LinkChange, Patch};
 use crate::names;
-use crate::program::host;
 use crate::wire::{self, Order};
+use ipnet::IpNet;
 use nfc_backend::{Fault, Origin, Step};
 use nfc_ir::ServiceName;
 use nfc_netlink::genl::GenlMessage;
-use nfc_netlink::route::{LinkEnd, RouteWriter};
+use nfc_netlink::route::RouteWriter;
 use std::net::IpAddr;
 
 /// The steps that carry out `patch`. An empty patch takes none.
@@ -172,28 +172,23 @@ fn order_at(orders: &[Order<'_>], fault: &Fault) -> Origin {
 /// One thing to say to rtnetlink.
 #[derive(Clone, Copy, Debug)]
 enum AddressOrder {
-    DeleteLink,
-    MakeLink,
     Bind(IpAddr),
+    DeleteLink,
+    TakeOff(u32, IpAddr),
     Unbind(IpAddr),
 }
 
+/// An address that is on the dummy link gets its route before it is taken off.
 fn address_orders(patch: &Patch) -> Vec<AddressOrder> {
     let link = match &patch.link {
         LinkChange::Keep => vec![],
-        LinkChange::Make => vec![AddressOrder::MakeLink],
-        LinkChange::Remake(_) => vec![AddressOrder::DeleteLink, AddressOrder::MakeLink],
+        LinkChange::Strip { index, addresses } => {
+            addresses.iter().map(|ip| AddressOrder::TakeOff(*index, *ip)).collect()
+        }
         LinkChange::Delete => vec![AddressOrder::DeleteLink],
     };
-    let carried = match &patch.link {
-        LinkChange::Remake(carried) => Some(carried),
-        LinkChange::Keep | LinkChange::Make | LinkChange::Delete => None,
-    };
-    let bound = carried.into_iter().flatten().chain(&patch.bound);
-    link.into_iter()
-        .chain(bound.map(|ip| AddressOrder::Bind(*ip)))
-        .chain(patch.unbound.iter().map(|ip| AddressOrder::Unbind(*ip)))
-        .collect()
+    let bound = patch.bound.iter().map(|ip| AddressOrder::Bind(*ip));
+    bound.chain(link).chain(patch.unbound.iter().map(|ip| AddressOrder::Unbind(*ip))).collect()
 }
 
 fn addresses(patch: &Patch) -> Vec<Step> {
@@ -211,28 +206,24 @@ fn addresses(patch: &Patch) -> Vec<Step> {
 fn address_at(patch: &Patch, fault: &Fault) -> Origin {
     let orders = address_orders(patch);
     let object = match fault.message.and_then(|i| orders.get(i)) {
-        None => format!("link {}", names::LINK),
+        None => "local routes".to_owned(),
+        Some(AddressOrder::Bind(ip)) => format!("add local route {ip}"),
         Some(AddressOrder::DeleteLink) => format!("delete link {}", names::LINK),
-        Some(AddressOrder::MakeLink) => format!("add link {}", names::LINK),
-        Some(AddressOrder::Bind(ip)) => format!("add address {ip} to {}", names::LINK),
-        Some(AddressOrder::Unbind(ip)) => format!("delete address {ip} of {}", names::LINK),
+        Some(AddressOrder::TakeOff(_, ip)) => format!("delete address {ip} of {}", names::LINK),
+        Some(AddressOrder::Unbind(ip)) => format!("delete local route {ip}"),
     };
     about(object)
 }
 
 impl AddressOrder {
     fn write(self, writer: &mut RouteWriter) {
-        let index = names::LINK_INDEX;
         match self {
+            Self::Bind(ip) => writer.own(ip, names::ROUTE_PROTOCOL),
             Self::DeleteLink => writer.delete_link(names::LINK),
-            // The link stays down, as kube-proxy has it: its addresses are the node's own
-            // all the same, and nobody can be reached through it.
-            Self::MakeLink => {
-                let name = names::LINK.to_owned();
-                writer.dummy(&LinkEnd { index: Some(index), name, mac: None });
+            Self::TakeOff(index, ip) => {
+                writer.delete_address(index, ip, IpNet::from(ip).prefix_len());
             }
-            Self::Bind(ip) => writer.address(index, ip, host(ip).prefix_len()),
-            Self::Unbind(ip) => writer.delete_address(index, ip, host(ip).prefix_len()),
+            Self::Unbind(ip) => writer.disown(ip, names::ROUTE_PROTOCOL),
         }
     }
 }

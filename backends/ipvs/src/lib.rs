@@ -6,6 +6,7 @@
 mod companion;
 mod diff;
 mod encode;
+mod listing;
 mod lower;
 mod names;
 mod observe;
@@ -21,8 +22,10 @@ mod tests;
 pub use diff::{Change, Command, LinkChange, Patch};
 pub use program::{Program, ServerKey, VirtualServer};
 
+use nfc_backend::journey::{ListingError, Way};
 use nfc_backend::{Answer, Backend, Fault, Lowered, Origin, Question, Step, TraceError};
 use nfc_ir::{Family, Ir, Outcome, Packet, ProxyMode};
+use std::net::IpAddr;
 
 /// IPVS.
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,6 +75,10 @@ impl Backend for Ipvs {
         render::script(programs)
     }
 
+    fn render_patch(&self, patch: &Patch) -> String {
+        render::patch_script(patch)
+    }
+
     fn encode(&self, patch: &Patch) -> Vec<Step> {
         encode::steps(patch)
     }
@@ -82,5 +89,18 @@ impl Backend for Ipvs {
 
     fn trace(&self, program: &Program, packet: &Packet) -> Result<Outcome, TraceError> {
         trace::trace(program, packet)
+    }
+
+    fn listing(&self, family: Family) -> Vec<Question> {
+        listing::questions(family)
+    }
+
+    fn explain(
+        &self,
+        listing: &str,
+        addresses: &[IpAddr],
+        packet: &Packet,
+    ) -> Result<Vec<Way>, ListingError> {
+        listing::explain(listing, addresses, packet)
     }
 }

@@ -205,7 +205,7 @@ fn admitted(service: &Service, node: &Node) -> Vec<IpNet> {
     IpNet::aggregate(&all)
 }
 
-/// The addresses that the dummy link gets: those of Services that no other link has.
+/// The addresses that are made the node's own: those of Services that no link has.
 fn bound_addresses(ir: &Ir) -> BTreeSet<IpAddr> {
     let bound_by = |service: &Service| {
         let outside = service.external_ips.iter().chain(&service.load_balancer_ips);

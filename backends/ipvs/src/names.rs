@@ -1,4 +1,4 @@
-//! Names and numbers that other tools see: the dummy link, the companion table with its
+//! Names and numbers that other tools see: routes, links, the companion table with its
 //! sets and chains, the generic netlink family, sysctls.
 //!
 //! Invariant: constants only.
@@ -6,16 +6,12 @@
 /// Name of the generic netlink family (`IPVS_GENL_NAME`, `include/uapi/linux/ip_vs.h`).
 pub(crate) const FAMILY: &str = "IPVS";
 
-/// The dummy link that makes virtual addresses the node's own. It has kube-proxy's name,
-/// so that the one finds what the other left.
-pub(crate) const LINK: &str = "kube-ipvs0";
+/// The protocol of the routes that make virtual addresses the node's own: the letter `n`,
+/// which nobody else has (`include/uapi/linux/rtnetlink.h`, `etc/iproute2/rt_protos`).
+pub(crate) const ROUTE_PROTOCOL: u8 = 110;
 
-/// The number that the dummy link is made with: the letters `ipvs`.
-///
-/// rtnetlink names links by number when addresses are added. A number of our own choice
-/// needs no look-up in between, and this one lies far above those that the kernel hands
-/// out one after the other.
-pub(crate) const LINK_INDEX: u32 = 0x6970_7673;
+/// The dummy link to which kube-proxy binds virtual addresses. It goes when it is found.
+pub(crate) const LINK: &str = "kube-ipvs0";
 
 /// Name of the companion table, in the family `ip` or `ip6`.
 pub(crate) const TABLE: &str = "nfc-ipvs";
@@ -25,7 +21,7 @@ pub(crate) mod sets {
     /// Every virtual server: the ports that bound addresses may be asked for, and the
     /// record of what nfc owns.
     pub(crate) const VIRTUAL_SERVERS: &str = "virtual-servers";
-    /// The addresses on the dummy link.
+    /// The virtual addresses that are made the node's own.
     pub(crate) const BOUND_ADDRESSES: &str = "bound-addresses";
     /// Virtual servers whose every connection is masqueraded.
     pub(crate) const MASQUERADED: &str = "masqueraded";

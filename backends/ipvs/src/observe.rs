@@ -5,8 +5,9 @@
 //! netlink would list the real servers of one virtual server at a time
 //! (`ip_vs_genl_dump_dests`), which questions that are asked together cannot.
 //!
-//! A virtual server is nfc's when its address is on the dummy link, or when the companion
-//! table lists it; the latter is how node ports are told from the virtual servers of others.
+//! A virtual server is nfc's when its address is routed to the node under nfc's protocol, or
+//! is on kube-proxy's dummy link, or when the companion table lists it; the latter is how
+//! node ports are told from the virtual servers of others.
 //!
 //! Invariant: reads without panicking whatever it is given; a line that makes no sense is
 //! passed over.
@@ -27,10 +28,12 @@ pub(crate) struct Observed {
     pub(crate) servers: BTreeMap<ServerKey, Reals>,
     /// The virtual servers that the companion table lists.
     pub(crate) recorded: BTreeSet<ServerKey>,
-    /// The number of the dummy link.
+    /// The addresses of both families that routes of nfc make the node's own.
+    pub(crate) routed: BTreeSet<IpAddr>,
+    /// The number of kube-proxy's dummy link.
     pub(crate) link: Option<u32>,
-    /// The addresses of the dummy link, of both families.
-    pub(crate) bound: BTreeSet<IpAddr>,
+    /// The addresses of that link, of both families.
+    pub(crate) on_link: BTreeSet<IpAddr>,
 }
 
 /// The real servers of a virtual server and their weights; `None` for one that is not
@@ -45,11 +48,14 @@ pub(crate) fn questions(family: Family) -> Vec<Question> {
     links.list_links();
     let mut addresses = RouteWriter::new();
     addresses.list_addresses();
+    let mut routes = RouteWriter::new();
+    routes.list_routes();
     vec![
         process("env", &servers),
         process("nft", &recorded),
         Question::Route(links.into_bytes()),
         Question::Route(addresses.into_bytes()),
+        Question::Route(routes.into_bytes()),
     ]
 }
 
@@ -66,8 +72,9 @@ pub(crate) fn read(family: Family, answers: &[Answer]) -> Observed {
     Observed {
         servers: read_servers(family, &String::from_utf8_lossy(bytes(0))),
         recorded: read_record(&String::from_utf8_lossy(bytes(1))),
+        routed: route::owned(bytes(4), names::ROUTE_PROTOCOL).collect(),
         link,
-        bound: on_link.map(|a| a.ip).collect(),
+        on_link: on_link.map(|a| a.ip).collect(),
     }
 }
 

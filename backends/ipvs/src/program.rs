@@ -5,7 +5,6 @@
 //! Invariant: knows nothing of Services but their names, which are kept to say whose fault
 //! a refusal was.
 
-use ipnet::IpNet;
 use nfc_ir::{Family, IpvsScheduler, Protocol, ServiceName};
 use nfc_ruleset::Table;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +20,7 @@ pub struct Program {
     pub sysctls: BTreeMap<&'static str, &'static str>,
     /// The virtual servers.
     pub servers: BTreeMap<ServerKey, VirtualServer>,
-    /// The addresses on the dummy link.
+    /// The virtual addresses that are made the node's own.
     pub addresses: BTreeSet<IpAddr>,
     /// The node's own addresses. Nothing is said with them: they decide which packets come
     /// by the companion's input chain.
@@ -101,9 +100,4 @@ impl Program {
             companion: None,
         }
     }
-}
-
-/// The block that holds `address` alone: /32 or /128, as it stands on the dummy link.
-pub(crate) fn host(address: IpAddr) -> IpNet {
-    IpNet::from(address)
 }

@@ -10,8 +10,10 @@
 //!
 //! Invariant: the same programs give the same bytes; nothing is decided here.
 
+use crate::diff::{Change, Command, LinkChange, Patch};
 use crate::names;
-use crate::program::{Program, ServerKey, VirtualServer, host};
+use crate::program::{Program, ServerKey, VirtualServer};
+use ipnet::IpNet;
 use nfc_ir::{Family, Protocol};
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
@@ -42,9 +44,6 @@ fn write_script(f: &mut String, programs: &[Program]) -> fmt::Result {
     for program in programs.iter().filter(|p| !p.servers.is_empty()) {
         write_servers(f, program)?;
     }
-    if programs.iter().any(|p| !p.addresses.is_empty()) {
-        write_link(f)?;
-    }
     for program in programs.iter().filter(|p| !p.addresses.is_empty()) {
         write_addresses(f, program)?;
     }
@@ -72,18 +71,22 @@ fn write_servers(f: &mut String, program: &Program) -> fmt::Result {
 
 fn write_server(f: &mut String, key: &ServerKey, server: &VirtualServer) -> fmt::Result {
     let option = protocol_option(key.protocol);
-    write!(f, "-A {option} {} -s {}", key.address, server.scheduler.name())?;
-    if let Some(seconds) = server.persistence {
-        write!(f, " -p {seconds}")?;
-    }
-    if server.hashes_port() {
-        write!(f, " -b mh-port")?;
-    }
-    f.write_char('\n')?;
+    writeln!(f, "-A {option} {}{}", key.address, settings(server))?;
     for (real, weight) in &server.reals {
         writeln!(f, "-a {option} {} -r {real} -m -w {weight}", key.address)?;
     }
     Ok(())
+}
+
+/// Scheduler, persistence and flags.
+fn settings(server: &VirtualServer) -> String {
+    let mut text = format!(" -s {}", server.scheduler.name());
+    if let Some(seconds) = server.persistence {
+        // Writing to a String cannot fail.
+        let _ = write!(text, " -p {seconds}");
+    }
+    text.push_str(if server.hashes_port() { " -b mh-port" } else { "" });
+    text
 }
 
 fn protocol_option(protocol: Protocol) -> &'static str {
@@ -94,22 +97,87 @@ fn protocol_option(protocol: Protocol) -> &'static str {
     }
 }
 
-fn write_link(f: &mut String) -> fmt::Result {
-    let (link, index) = (names::LINK, names::LINK_INDEX);
-    writeln!(f, "\n# The link whose addresses make the node take the packets.")?;
-    writeln!(f, "ip link show dev {link} >/dev/null 2>&1 ||")?;
-    writeln!(f, "\tip link add name {link} index {index} type dummy")
-}
-
 fn write_addresses(f: &mut String, program: &Program) -> fmt::Result {
-    let family = match program.family {
-        Family::Ipv4 => "-4",
-        Family::Ipv6 => "-6",
-    };
-    writeln!(f, "ip {family} -batch - <<'END'")?;
+    writeln!(f, "\n# {}: the routes that make the node take the packets.", program.family)?;
+    writeln!(f, "ip {} -batch - <<'END'", family_option(program.family))?;
     for address in &program.addresses {
-        let nodad = if matches!(address, IpAddr::V6(_)) { " nodad" } else { "" };
-        writeln!(f, "address replace {} dev {}{nodad}", host(*address), names::LINK)?;
+        writeln!(f, "route replace {}", local_route(address))?;
     }
     f.write_str("END\n")
+}
+
+fn family_option(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "-4",
+        Family::Ipv6 => "-6",
+    }
+}
+
+fn local_route(address: &IpAddr) -> String {
+    format!("local {address} dev lo table local proto {}", names::ROUTE_PROTOCOL)
+}
+
+/// The script that carries out a patch, in the order of its steps.
+pub(crate) fn patch_script(patch: &Patch) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_patch(&mut text, patch);
+    text
+}
+
+fn write_patch(f: &mut String, patch: &Patch) -> fmt::Result {
+    for (name, value) in patch.sysctls.iter().flatten() {
+        writeln!(f, "sysctl -qw {name}={value}")?;
+    }
+    write_tables(f, &patch.grow)?;
+    write_commands(f, patch, |change| change.after.is_some())?;
+    write_address_changes(f, patch)?;
+    write_commands(f, patch, |change| change.after.is_none())?;
+    write_tables(f, &patch.shrink)
+}
+
+fn write_tables(f: &mut String, patch: &nfc_ruleset::Patch) -> fmt::Result {
+    let scripts = nfc_ruleset::encode::scripts(patch);
+    scripts.iter().try_for_each(|script| write!(f, "nft -f - <<'END'\n{script}END\n"))
+}
+
+fn write_commands(f: &mut String, patch: &Patch, which: fn(&Change) -> bool) -> fmt::Result {
+    for (key, change) in patch.servers.iter().filter(|(_, change)| which(change)) {
+        let server = format!("{} {}", protocol_option(key.protocol), key.address);
+        let settings = change.after.as_ref().map_or_else(String::new, settings);
+        for command in &change.commands {
+            match command {
+                Command::AddServer => writeln!(f, "ipvsadm -A {server}{settings}"),
+                Command::SetServer => writeln!(f, "ipvsadm -E {server}{settings}"),
+                Command::DeleteServer => writeln!(f, "ipvsadm -D {server}"),
+                Command::AddReal(real, weight) => {
+                    writeln!(f, "ipvsadm -a {server} -r {real} -m -w {weight}")
+                }
+                Command::SetReal(real, weight) => {
+                    writeln!(f, "ipvsadm -e {server} -r {real} -m -w {weight}")
+                }
+                Command::DeleteReal(real) => writeln!(f, "ipvsadm -d {server} -r {real}"),
+            }?;
+        }
+    }
+    Ok(())
+}
+
+fn write_address_changes(f: &mut String, patch: &Patch) -> fmt::Result {
+    for address in &patch.bound {
+        writeln!(f, "ip {} route replace {}", family_option(patch.family), local_route(address))?;
+    }
+    match &patch.link {
+        LinkChange::Keep => {}
+        LinkChange::Strip { index: _, addresses } => {
+            for address in addresses {
+                writeln!(f, "ip address del {} dev {}", IpNet::from(*address), names::LINK)?;
+            }
+        }
+        LinkChange::Delete => writeln!(f, "ip link del dev {}", names::LINK)?,
+    }
+    for address in &patch.unbound {
+        writeln!(f, "ip {} route del {}", family_option(patch.family), local_route(address))?;
+    }
+    Ok(())
 }

@@ -17,12 +17,16 @@ use std::net::IpAddr;
 /// be read; their real servers change only where they differ. The companion is replaced as
 /// a whole, in one transaction.
 pub(crate) fn replace(observed: &Observed, new: &Program) -> Patch {
-    let is_ours = |ip: &&IpAddr| Family::of(**ip) == new.family;
-    let (own, foreign): (BTreeSet<IpAddr>, BTreeSet<IpAddr>) =
-        observed.bound.iter().partition(is_ours);
-    let servers = replaced_servers(observed, &own, new);
-    let link = link_change(observed.link, new, foreign);
-    let left = if link == LinkChange::Keep { own } else { BTreeSet::new() };
+    let of_family = |all: &BTreeSet<IpAddr>| -> BTreeSet<IpAddr> {
+        all.iter().copied().filter(|ip| Family::of(*ip) == new.family).collect()
+    };
+    let (routed, on_link) = (of_family(&observed.routed), of_family(&observed.on_link));
+    let servers = replaced_servers(observed, &(&routed | &on_link), new);
+    let link = match observed.link {
+        Some(_) if on_link.len() == observed.on_link.len() => LinkChange::Delete,
+        Some(index) if !on_link.is_empty() => LinkChange::Strip { index, addresses: on_link },
+        Some(_) | None => LinkChange::Keep,
+    };
     let companion = new.companion.as_ref();
     let fresh = nfc_ruleset::Patch::replacing(new.family, names::TABLE, companion);
     let nothing = nfc_ruleset::Patch::new(new.family, names::TABLE);
@@ -34,21 +38,9 @@ pub(crate) fn replace(observed: &Observed, new: &Program) -> Patch {
         grow,
         servers,
         link,
-        bound: new.addresses.difference(&left).copied().collect(),
-        unbound: left.difference(&new.addresses).copied().collect(),
+        bound: new.addresses.difference(&routed).copied().collect(),
+        unbound: routed.difference(&new.addresses).copied().collect(),
         shrink,
-    }
-}
-
-/// What becomes of the link that was found. Where it has our number, it stays as long as
-/// anything is bound to it.
-fn link_change(found: Option<u32>, new: &Program, foreign: BTreeSet<IpAddr>) -> LinkChange {
-    match found {
-        None if new.addresses.is_empty() => LinkChange::Keep,
-        None => LinkChange::Make,
-        Some(_) if new.addresses.is_empty() && foreign.is_empty() => LinkChange::Delete,
-        Some(names::LINK_INDEX) => LinkChange::Keep,
-        Some(_) => LinkChange::Remake(foreign),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests of the whole, and the Services that they are about.
 
 mod bytes;
+mod explain;
 mod laws;
 mod replace;
 mod text;

@@ -79,8 +79,8 @@ impl Walk<'_> {
         })
     }
 
-    /// Whether the packet's destination is an address of the node: its own ones, those on
-    /// the dummy link, and loopback.
+    /// Whether the packet's destination is an address of the node: its own ones, virtual
+    /// ones, and loopback.
     fn is_for_node(&self, packet: &Packet) -> bool {
         let ip = packet.destination.ip();
         ip.is_loopback()

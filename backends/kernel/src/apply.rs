@@ -5,7 +5,7 @@
 use crate::process::{self, Finished, ProcessError};
 use crate::socket::{AskError, Exchange, Protocol, Socket};
 use crate::sysctl::{self, SysctlError};
-use crate::{Missing, features, genetlink};
+use crate::{Missing, features, genetlink, link};
 use nfc_backend::{Answer, Apply, Fault, Process, Question, Receipt, Refusal, Step, StepReceipt};
 use nfc_netlink::attr::align;
 use nfc_netlink::batch::Batch;
@@ -124,6 +124,11 @@ fn kind_of(question: &Question) -> &'static str {
     }
 }
 
+/// One transaction through a socket of its own. When that is closed, the kernel waits until what
+/// the transaction deleted is gone (`nft_rcv_nl_event` in `net/netfilter/nf_tables_api.c`):
+/// until then, before Linux 6.2, chains that nothing leads to any more cannot be deleted
+/// (`EBUSY`), as the next step may ask for. The caller waits for some milliseconds, which are
+/// not in the time that is returned; it waits for nothing when nothing was deleted.
 fn nftables(batch: &Batch) -> Result<Duration, Trouble> {
     if batch.is_empty() {
         return Ok(Duration::ZERO);
@@ -159,7 +164,7 @@ fn nftables_listing(requests: &[u8]) -> Result<Answer, Trouble> {
 }
 
 /// What nfnetlink says about a batch for a subsystem that it does not have.
-fn is_unknown(errno: i32) -> bool {
+pub(crate) fn is_unknown(errno: i32) -> bool {
     errno == libc::EOPNOTSUPP || errno == libc::EPROTONOSUPPORT
 }
 
@@ -168,7 +173,7 @@ fn genetlink_step(family: &str, messages: &[GenlMessage]) -> Result<Duration, Tr
         return Ok(Duration::ZERO);
     }
     let exchange = genetlink::send(number_of(family)?, messages)?;
-    verdict(&exchange, |sequence| before(sequence, messages.len()))
+    verdict(&exchange, |sequence| before(sequence, messages.len())).map_err(explained)
 }
 
 fn number_of(family: &str) -> Result<u16, Trouble> {
@@ -187,7 +192,22 @@ fn route(bytes: &[u8]) -> Result<Duration, Trouble> {
     if exchange.errors().any(|r| r.words == "Unknown device type") {
         return Err(features::no_link_type().into());
     }
-    verdict(&exchange, |sequence| before(sequence, count))
+    verdict(&exchange, |sequence| before(sequence, count)).map_err(explained)
+}
+
+/// Until loopback is up nothing is routed to the node itself, and the kernel says no more
+/// than that an argument is invalid, as IPVS does of every real server
+/// (`ip_vs_new_dest` in `net/netfilter/ipvs/ip_vs_ctl.c`), or that a link is down.
+fn explained(trouble: Trouble) -> Trouble {
+    let by_loopback = |fault: &Fault| [libc::EINVAL, libc::ENETDOWN].contains(&fault.errno);
+    match &trouble {
+        Trouble::Faults(faults) if faults.iter().any(by_loopback) => {
+            let loopback = link::find("lo").ok().flatten();
+            let is_down = loopback.is_some_and(|link| !link.up);
+            if is_down { features::no_loopback().into() } else { trouble }
+        }
+        _ => trouble,
+    }
 }
 
 /// The index of the message with this sequence number, when they are counted from 1.

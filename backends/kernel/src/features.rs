@@ -40,7 +40,7 @@ pub enum Feature {
     IptablesV6,
     /// IP virtual server.
     Ipvs,
-    /// Links of type dummy, to which IPVS mode binds the addresses of Services.
+    /// Links of type dummy, to which kube-proxy's IPVS mode binds the addresses of Services.
     DummyLink,
     /// The `nft` tool.
     NftTool,
@@ -200,6 +200,14 @@ pub(crate) fn no_link_type() -> Missing {
         "a type of link",
         "the kernel does not know it: dummy links need CONFIG_DUMMY (modprobe dummy), veth pairs \
          CONFIG_VETH (modprobe veth)",
+    )
+}
+
+pub(crate) fn no_loopback() -> Missing {
+    Missing::new(
+        "loopback",
+        "the link lo is down, and until it is up nothing can be routed to the node itself: \
+         ip link set lo up",
     )
 }
 

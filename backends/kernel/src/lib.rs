@@ -12,14 +12,17 @@ pub mod clock;
 pub mod conntrack;
 pub mod features;
 mod genetlink;
+pub mod inhabitants;
 pub mod link;
 pub mod netns;
 pub mod packet;
 pub mod process;
 mod socket;
+pub mod statistics;
 #[expect(unsafe_code, reason = "the one file in which system calls are made")]
 mod sys;
 pub mod sysctl;
+pub mod tables;
 
 pub use apply::Kernel;
 pub use clock::{current_cpu, monotonic_ns, pin_to_cpu};

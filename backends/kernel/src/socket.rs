@@ -139,13 +139,21 @@ impl Socket {
         Err(AskError::Restless)
     }
 
-    /// All messages up to the end of the answer; `None` when the objects changed meanwhile.
+    /// All messages up to the end of the answer; `None` when the objects changed meanwhile,
+    /// or when messages were lost: then what is left is read, so that it is not taken for
+    /// the answer to the next request.
     fn collect(&self) -> Result<Option<Vec<u8>>, AskError> {
         let mut answer = Vec::new();
         let mut buffer = vec![0; DUMP_BYTES];
         let mut interrupted = false;
         loop {
-            let length = self.receive(&mut buffer, 0)?;
+            let length = match self.receive(&mut buffer, 0) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    interrupted = true;
+                    continue;
+                }
+                received => received?,
+            };
             let mut end = 0;
             for message in Messages::new(&buffer[..length]) {
                 let start = end;

@@ -175,3 +175,13 @@ pub(crate) fn effective_user() -> u32 {
     // SAFETY: takes no pointers and cannot fail.
     unsafe { libc::geteuid() }
 }
+
+/// Sends a signal to the process `pid`.
+pub(crate) fn kill(pid: u32, signal: i32) -> io::Result<()> {
+    // Zero and negative numbers would mean whole groups.
+    let pid = libc::pid_t::try_from(pid).ok().filter(|pid| *pid > 0);
+    let pid = pid.ok_or(io::ErrorKind::InvalidInput)?;
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::kill(pid, signal) })?;
+    Ok(())
+}

@@ -164,15 +164,12 @@ fn a_new_name_says_nothing_to_ipvs() {
 }
 
 #[test]
-fn addresses_are_bound_to_the_dummy_link_one_by_one() {
+fn addresses_become_the_nodes_own_one_by_one() {
     let patch = from_nothing(&v4(vec![dns()]));
     let Some(Step::Route(bytes)) = Ipvs.encode(&patch).pop() else {
         panic!("addresses come last");
     };
-    let link = route::links(&bytes).next().expect("a link");
-    assert_eq!((link.name.as_str(), link.index), ("kube-ipvs0", 0x6970_7673));
-    let bound: Vec<_> = route::addresses(&bytes).map(|a| (a.link, a.ip, a.prefix_len)).collect();
-    assert_eq!(bound, [(link.index, ip("10.96.0.11"), 32)]);
+    assert_eq!(route::owned(&bytes, 110).collect::<Vec<_>>(), [ip("10.96.0.11")]);
 }
 
 #[test]
@@ -192,8 +189,7 @@ fn a_fault_is_somebodys() {
     assert_eq!(blamed(6, 0), "default/dns: add virtual server 10.96.0.11:53/udp");
     let real = "default/dns: add real server 10.64.1.3:53 to virtual server 10.96.0.11:53/udp";
     assert_eq!(blamed(6, 1), real);
-    assert_eq!(blamed(7, 0), "add link kube-ipvs0");
-    assert_eq!(blamed(7, 1), "add address 10.96.0.11 to kube-ipvs0");
+    assert_eq!(blamed(7, 0), "add local route 10.96.0.11");
     assert_eq!(blamed(8, 0), "");
 }
 

@@ -47,10 +47,12 @@ fn two_families_are_one_script() {
     ];
     let servers: Vec<_> = script.lines().filter(|line| line.contains("sctp-service")).collect();
     assert_eq!(servers, expected);
-    assert_eq!(part(&script, "ip -4 -batch"), ["address replace 10.96.0.11/32 dev kube-ipvs0"]);
-    let v6 = ["address replace fd00:96::a/128 dev kube-ipvs0 nodad"];
+    assert_eq!(
+        part(&script, "ip -4 -batch"),
+        ["route replace local 10.96.0.11 dev lo table local proto 110"]
+    );
+    let v6 = ["route replace local fd00:96::a dev lo table local proto 110"];
     assert_eq!(part(&script, "ip -6 -batch"), v6);
-    assert_eq!(script.matches("type dummy").count(), 1);
     assert_eq!(script.matches("vs.conntrack=1").count(), 1);
     assert_eq!(script.matches("delete table").count(), 2);
 }
