@@ -81,7 +81,10 @@ fn report(backend: &dyn AnyBackend, ir: &Ir, packets: &[Packet], seed: u64) -> !
     let (packet, told) = disagreement(backend, &smallest, &smallest, packets)
         .expect("shrinking keeps the disagreement");
     panic!(
-        "seed {seed}: {packet}: {told}\n\n# A cluster to paste into a case:\n{}",
+        "seed {seed}: {packet}: {told}\n\n# A cluster to paste into a case. With its sections \
+         as files of their own:\n# nfc explain '{packet}' --backend {} --config config \
+         objects\n{}",
+        backend.name(),
         manifest::of(&smallest)
     );
 }

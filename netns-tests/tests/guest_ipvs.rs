@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 
 fn ready(what: &str) -> bool {
-    let tools = [Feature::NftTool, Feature::IpvsadmTool];
+    let tools = [Feature::NftTool, Feature::IpvsadmTool, Feature::DummyLink];
     need(what, &[needs("ipvs", Family::Ipv4), tools.to_vec()].concat())
 }
 
@@ -83,11 +83,14 @@ fn servers(namespace: &Namespace) -> BTreeSet<String> {
     saved.lines().map(|line| line.trim().to_owned()).collect()
 }
 
-/// The addresses of the dummy link: `7: kube-ipvs0    inet 10.0.0.1/32 scope ...`.
+/// The addresses that our routes make the node's own: `local 10.0.0.1 dev lo scope host`.
 fn bound(namespace: &Namespace) -> BTreeSet<String> {
-    let listing = tool(namespace, "ip", &["-o", "address", "show"], "");
-    let lines = listing.lines().map(|l| l.split_whitespace().collect::<Vec<_>>());
-    lines.filter(|l| l[1] == "kube-ipvs0").map(|l| l[3].to_owned()).collect()
+    let of = |family| {
+        tool(namespace, "ip", &[family, "route", "show", "table", "local", "proto", "110"], "")
+    };
+    let routes = ["-4", "-6"].map(of).concat();
+    let lines = routes.lines().map(|l| l.split_whitespace().collect::<Vec<_>>());
+    lines.map(|l| if l[0] == "local" { l[1] } else { l[0] }.to_owned()).collect()
 }
 
 /// Everything that a program of ours may be made of.
@@ -163,8 +166,7 @@ fn wanted_addresses(ir: &Ir) -> BTreeSet<String> {
         all.filter(|ip| !ir.node().owns(*ip)).collect::<Vec<_>>()
     };
     let wanted = ir.services().iter().flat_map(|s| [vec![s.cluster_ip], outside(s)].concat());
-    let length = if ir.family() == Family::Ipv4 { 32 } else { 128 };
-    wanted.map(|ip| format!("{ip}/{length}")).collect()
+    wanted.map(|ip| ip.to_string()).collect()
 }
 
 #[test]
@@ -182,6 +184,52 @@ fn what_is_applied_replaces_what_was_there() {
             apply(&fresh, &ir);
             assert_eq!(listing(&used), listing(&fresh), "{ir}");
         }
+    }
+}
+
+/// What kube-proxy may have left: its link with addresses of both families, one of them still
+/// wanted, and a virtual server at one that is not.
+const OF_KUBE_PROXY: &str = "\
+set -e
+ip link add kube-ipvs0 type dummy
+ip address add 172.30.0.1/32 dev kube-ipvs0
+ip address add 172.30.9.9/32 dev kube-ipvs0
+ip address add fd00:172:30::9:9/128 dev kube-ipvs0 nodad
+ipvsadm -A -t 172.30.9.9:80 -s rr
+";
+
+#[test]
+fn addresses_on_a_dummy_link_give_way_to_routes() {
+    if !ready("addresses on a dummy link give way to routes") {
+        return;
+    }
+    let (used, fresh) = (namespace(), namespace());
+    tool(&used, "sh", &[], OF_KUBE_PROXY);
+    let irs = Family::ALL.map(|family| synth::sample(4, family).ir);
+    for (ir, left) in irs.iter().zip([["fd00:172:30::9:9"].as_slice(), &[]]) {
+        [&used, &fresh].into_iter().for_each(|namespace| apply(namespace, ir));
+        let addresses = inside(&used, link::addresses).expect("addresses");
+        let others = addresses.iter().filter(|a| !a.ip.is_loopback());
+        assert_eq!(others.map(|a| a.ip.to_string()).collect::<Vec<_>>(), left);
+    }
+    assert_eq!(listing(&used), listing(&fresh));
+}
+
+/// The kernel calls every real server invalid; the reason is another.
+#[test]
+fn without_loopback_the_refusal_says_so() {
+    if !ready("without loopback the refusal says so") {
+        return;
+    }
+    for family in Family::ALL {
+        let namespace = Namespace::new().expect("a namespace");
+        let ir = synth::cluster_ips(family, Protocol::Tcp, 2, 2, Node::default()).expect("valid");
+        let refused = inside(&namespace, || load::apply(ipvs().as_ref(), &ir, &mut Kernel::new()));
+        let words = refused.expect_err("nothing is routed to the node").to_string();
+        assert!(words.contains("ip link set lo up"), "{words}");
+        tool(&namespace, "ip", &["link", "set", "lo", "up"], "");
+        apply(&namespace, &ir);
+        assert_eq!(bound(&namespace).len(), 2);
     }
 }
 

@@ -1,35 +1,73 @@
 //! `nfc apply`, killed at any moment: the node has the old rules or the new ones, never a
-//! mixture, and the next apply puts things right.
+//! mixture, and the next apply puts things right. A first load may be killed between two of
+//! its transactions: then no packet meets anything of it.
+//!
+//! The moments follow from a seed, which is another one each time (`NFC_SEED`).
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test panics to keep its backtrace")]
+#![allow(clippy::print_stdout, reason = "a test says its seed")]
 
 mod stage;
 
+use nfc::load::{self, Loaded};
+use nfc_backend::{Answer, AnyBackend, Apply, Question, Receipt, Refusal, Step};
 use nfc_ir::synth::{self, Dice};
-use nfc_ir::{Family, Ir, Node, Protocol};
-use nfc_kernel::{Feature, Namespace};
+use nfc_ir::{Endpoint, Family, Ir, Node, Protocol};
+use nfc_kernel::{Feature, Kernel, Namespace};
 use nfc_lab::need;
 use nfc_netns_tests::manifest;
-use stage::{inside, nfc, tool};
+use stage::{backend, inside, nfc, tool};
 use std::collections::BTreeSet;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-const SERVICES: u32 = 300;
-const KILLS: u32 = 20;
+const FEATURES: [Feature; 3] = [Feature::Namespaces, Feature::Nftables, Feature::NftTool];
+
+/// How many updates are killed, and how many first loads.
+const UPDATES: u32 = 60;
+const FIRST_LOADS: u32 = 40;
+
+/// That many where time is real; a kernel in software emulation takes seconds for each.
+fn rounds(count: u32) -> u32 {
+    if std::env::var_os("NFC_PATIENCE_MS").is_some() { count / 5 } else { count }
+}
+
+fn services(count: u32, endpoints: u32) -> Ir {
+    let node = Node { name: "node-a".to_owned(), ..Node::default() };
+    synth::cluster_ips(Family::Ipv4, Protocol::Tcp, count, endpoints, node).expect("valid")
+}
+
+/// Few Services whose weights take so many elements that a first load has several
+/// transactions.
+fn heavy() -> Ir {
+    let few = services(5, 2);
+    let weights = [NonZeroU16::MIN, NonZeroU16::MIN.saturating_add(4094)];
+    let weigh = |(endpoint, weight)| Endpoint { weight, ..endpoint };
+    let mut heavy = few.services().to_vec();
+    for service in &mut heavy {
+        service.endpoints = service.endpoints.drain(..).zip(weights).map(weigh).collect();
+    }
+    Ir::new(Family::Ipv4, few.node().clone(), heavy).expect("valid")
+}
+
+fn dice(what: &str) -> Dice {
+    let typed = std::env::var("NFC_SEED").ok().map(|s| s.parse().expect("NFC_SEED is a number"));
+    let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+    let seed: u64 = typed.unwrap_or(u64::from(clock.subsec_nanos()));
+    println!("{what}: the seed of this run is {seed}: NFC_SEED={seed} gives it again");
+    Dice::new(seed)
+}
 
 /// A manifest on disk, gone when dropped.
 struct Manifest(PathBuf);
 
 impl Manifest {
-    fn new(name: &str, endpoints: u32) -> Self {
-        let node = Node { name: "node-a".to_owned(), ..Node::default() };
-        let ir: Ir = synth::cluster_ips(Family::Ipv4, Protocol::Tcp, SERVICES, endpoints, node)
-            .expect("valid");
+    fn new(name: &str, ir: &Ir) -> Self {
         let path = std::env::temp_dir().join(format!("nfc-{}-{name}.yaml", std::process::id()));
-        std::fs::write(&path, manifest::objects(&ir)).expect("a manifest");
+        std::fs::write(&path, manifest::objects(ir)).expect("a manifest");
         Self(path)
     }
 }
@@ -54,9 +92,20 @@ fn start(node: &Namespace, manifest: &Manifest) -> Child {
     inside(node, spawn).expect("the command starts")
 }
 
-fn finish(node: &Namespace, manifest: &Manifest) {
+/// Carries an apply out and tells how long it took, in microseconds.
+fn finish(node: &Namespace, manifest: &Manifest) -> u32 {
+    let begun = Instant::now();
     let status = start(node, manifest).wait().expect("the command ends");
     assert!(status.success(), "{status}");
+    u32::try_from(begun.elapsed().as_micros()).expect("an hour at most")
+}
+
+/// Starts an apply, and kills it after `delay_us` if it is still at it.
+fn kill(node: &Namespace, manifest: &Manifest, delay_us: u32) {
+    let mut child = start(node, manifest);
+    sleep(Duration::from_micros(delay_us.into()));
+    let _ = child.kill();
+    child.wait().expect("the command ends");
 }
 
 /// The sets and chains of the table, in no order. Chains that are no longer used go in a
@@ -84,36 +133,155 @@ fn in_order(object: &str) -> String {
 
 #[test]
 fn a_killed_apply_leaves_the_old_rules_or_the_new() {
-    let features = [Feature::Namespaces, Feature::Nftables, Feature::NftTool];
-    if !need("a killed apply leaves the old rules or the new", &features) {
+    if !need("a killed apply leaves the old rules or the new", &FEATURES) {
         return;
     }
     let node = Namespace::new().expect("a namespace");
-    let (one, other) = (Manifest::new("one", 2), Manifest::new("other", 3));
+    let one = Manifest::new("one", &services(100, 2));
+    let other = Manifest::new("other", &services(100, 3));
     finish(&node, &other);
     let with_other = listed(&node);
-    let begun = Instant::now();
-    finish(&node, &one);
-    let whole_ns = u32::try_from(begun.elapsed().as_nanos()).expect("a few seconds at most");
+    let whole_us = finish(&node, &one);
     let with_one = listed(&node);
     assert!(with_one.len() > 5 && with_one != with_other, "{with_one:?}");
-    let mut dice = Dice::new(7);
+    let mut dice = dice("killed updates");
     let mut changed = 0;
-    for kill in 0..KILLS {
-        // Reading manifests takes the longest; the kernel is told towards the end.
-        let delay = whole_ns / 2 + dice.below(whole_ns / 4 * 3);
-        let mut child = start(&node, &other);
-        sleep(Duration::from_nanos(delay.into()));
-        let _ = child.kill();
-        child.wait().expect("the command ends");
+    let rounds = rounds(UPDATES);
+    for round in 0..rounds {
+        kill(&node, &other, dice.below(whole_us / 8 * 9));
         let now = listed(&node);
         let told = || now.difference(&with_other).cloned().collect::<String>();
-        assert!(now == with_one || now == with_other, "kill {kill}: a mixture:\n{}", told());
+        assert!(now == with_one || now == with_other, "kill {round}: a mixture:\n{}", told());
         changed += u32::from(now == with_other);
         finish(&node, &one);
         let now = listed(&node);
         let told = || now.symmetric_difference(&with_one).cloned().collect::<String>();
-        assert!(now == with_one, "kill {kill}: apply did not put things right:\n{}", told());
+        assert!(now == with_one, "kill {round}: apply did not put things right:\n{}", told());
     }
-    println!("{changed} of {KILLS} were too late to stop the new rules");
+    println!("{changed} of {rounds} kills were too late to stop the new rules");
+}
+
+/// What of a first load is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Nothing,
+    NotHookedIn,
+    HookedIn,
+}
+
+/// By a list without elements, which takes no time.
+fn progress(node: &Namespace) -> Progress {
+    let now = tool(node, "nft", &["--terse", "list", "ruleset"], "");
+    match (now.trim(), now.contains(" hook ")) {
+        ("", _) => Progress::Nothing,
+        (_, false) => Progress::NotHookedIn,
+        (_, true) => Progress::HookedIn,
+    }
+}
+
+fn apply(node: &Namespace, backend: &dyn AnyBackend, ir: &Ir) -> Loaded {
+    let loaded = inside(node, || load::apply(backend, ir, &mut Kernel::new()));
+    loaded.unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+/// The next apply puts things right, and has nothing to do where the rules were whole.
+fn repairs(node: &Namespace, backend: &dyn AnyBackend, ir: &Ir) {
+    let was_whole = progress(node) == Progress::HookedIn;
+    assert_eq!(apply(node, backend, ir).unchanged, was_whole, "packets met half of the rules");
+    assert!(apply(node, backend, ir).unchanged && progress(node) == Progress::HookedIn);
+}
+
+#[test]
+fn a_killed_first_load_has_no_effect() {
+    if !need("a killed first load has no effect", &FEATURES) {
+        return;
+    }
+    let (ir, backend) = (heavy(), backend("nft"));
+    let manifest = Manifest::new("heavy", &ir);
+    let whole_us = finish(&Namespace::new().expect("a namespace"), &manifest);
+    let mut dice = dice("killed first loads");
+    let mut seen = Vec::new();
+    let rounds = rounds(FIRST_LOADS);
+    for _ in 0..rounds {
+        let node = Namespace::new().expect("a namespace");
+        kill(&node, &manifest, dice.below(whole_us / 8 * 9));
+        seen.push(progress(&node));
+        repairs(&node, backend.as_ref(), &ir);
+    }
+    let count = |progress| seen.iter().filter(|seen| **seen == progress).count();
+    let [early, between, late] =
+        [Progress::Nothing, Progress::NotHookedIn, Progress::HookedIn].map(count);
+    println!("of {rounds} kills {early} were too early, {between} between, {late} too late");
+}
+
+/// The same for every moment that there is.
+#[test]
+fn between_two_transactions_nothing_is_hooked_in() {
+    if !need("between two transactions nothing is hooked in", &FEATURES) {
+        return;
+    }
+    for backend in ["nft", "nft-constant-time"].map(backend) {
+        let (backend, ir) = (backend.as_ref(), heavy());
+        let nothing = backend.empty(Family::Ipv4);
+        let steps = backend.encode(&backend.diff(&nothing, &backend.lower(&ir).program));
+        let loaded = apply(&Namespace::new().expect("a namespace"), backend, &ir);
+        assert_eq!(loaded.receipt.steps.len(), steps.len());
+        assert!(steps.len() > 2, "a load of several transactions: {}", steps.len());
+        for done in 0..=steps.len() {
+            let node = Namespace::new().expect("a namespace");
+            inside(&node, || Kernel::new().apply(&steps[..done])).expect("a load");
+            let expected = match done {
+                0 => Progress::Nothing,
+                done if done == steps.len() => Progress::HookedIn,
+                _ => Progress::NotHookedIn,
+            };
+            assert_eq!(progress(&node), expected, "{done} of {}", steps.len());
+            repairs(&node, backend, &ir);
+        }
+    }
+}
+
+/// Somebody else changes something between two transactions of a first load.
+#[test]
+fn a_first_load_that_is_disturbed_begins_anew() {
+    if !need("a first load that is disturbed begins anew", &FEATURES) {
+        return;
+    }
+    let (backend, ir) = (backend("nft"), heavy());
+    for script in ["add table ip other", "delete table ip nfc", "flush table ip nfc"] {
+        let node = Namespace::new().expect("a namespace");
+        let mut rival = Rival { node: &node, script: Some(script), done: Vec::new() };
+        let loaded = inside(&node, || load::apply(backend.as_ref(), &ir, &mut rival));
+        loaded.unwrap_or_else(|failure| panic!("{failure}"));
+        let done = rival.done;
+        assert!(done.len() > 1 && done[0] && !done[1], "the second was refused: {done:?}");
+        repairs(&node, backend.as_ref(), &ir);
+    }
+}
+
+/// An executor that lets somebody else in after the first step, once. It notes for each
+/// transaction whether it was carried out.
+struct Rival<'a> {
+    node: &'a Namespace,
+    script: Option<&'static str>,
+    done: Vec<bool>,
+}
+
+impl Apply for Rival<'_> {
+    fn apply(&mut self, steps: &[Step]) -> Result<Receipt, Refusal> {
+        let mut receipt = Receipt::default();
+        for step in steps {
+            let carried_out = Kernel::new().apply(std::slice::from_ref(step));
+            self.done.push(carried_out.is_ok());
+            receipt.steps.extend(carried_out?.steps);
+            if let Some(script) = self.script.take() {
+                tool(self.node, "nft", &["-f", "-"], script);
+            }
+        }
+        Ok(receipt)
+    }
+
+    fn ask(&mut self, questions: &[Question]) -> Result<Vec<Answer>, Refusal> {
+        Kernel::new().ask(questions)
+    }
 }

@@ -180,7 +180,8 @@ fn subjects() -> Vec<Ir> {
     let backend = backend(NAME);
     let named = examples().into_iter().flat_map(|n| example(&n, backend.as_ref()).into_values());
     let samples = (0..12).flat_map(|seed| Family::ALL.map(|f| synth::sample(seed, f).ir));
-    let sticky = (0..4).map(|seed| with_affinity(&synth::sample(seed, Family::Ipv4).ir));
+    let sticky = (0..4)
+        .flat_map(|seed| Family::ALL.map(|family| with_affinity(&synth::sample(seed, family).ir)));
     named.chain(samples).chain(sticky).collect()
 }
 

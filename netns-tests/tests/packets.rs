@@ -80,10 +80,10 @@ fn samples_hold(name: &str, family: Family) {
         let synth::Sample { ir, packets } = synth::sample(seed, family);
         let mut stage = Stage::new(&ir);
         stage.load(backend.as_ref(), &ir);
-        // A sample asks for nothing else that some backend cannot say, and what it says
-        // instead is what a client never seen before meets.
+        // A sample asks for nothing else that some backend cannot say, and whoever picks
+        // picks one of the same endpoints.
         let unsupported = backend.lower(&ir).unsupported;
-        let known = |u: &nfc_backend::Unsupported| u.reason.feature == "session affinity";
+        let known = |u: &nfc_backend::Unsupported| u.reason.feature.starts_with("scheduler ");
         assert!(unsupported.iter().all(known), "{unsupported:?}");
         for packet in &packets {
             judged += 1;

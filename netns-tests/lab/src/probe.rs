@@ -14,7 +14,7 @@ use crate::frame::{self, Kind, Seen, Segment};
 use crate::witness::{FRAME_BYTES_MAX, Sighting, read_whole, wire_end};
 use crate::world::{BACKEND, CLIENT, NODE_POD_LINK, NODE_UPLINK};
 use crate::{LabError, Landing, Place, World};
-use nfc_ir::Protocol;
+use nfc_ir::{AddrBlock, Family, Protocol};
 use nfc_kernel::packet::{FrameReceiver, FrameSender};
 use nfc_kernel::{monotonic_ns, pin_to_cpu};
 use std::io;
@@ -27,11 +27,19 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// Source addresses and ports are taken from so many addresses, in turn, and from the ports
 /// that are not reserved.
 const SOURCE_ADDRESSES: u32 = 251;
+/// The first of them within their block; before it are the node's and the client's own.
+const SOURCE_HOST_MIN: u32 = 3;
 const SOURCE_PORTS: u32 = 64_000;
 const SOURCE_PORT_MIN: u32 = 1024;
 
 /// The sequence number that a backend begins a TCP connection with.
 const BACKEND_SEQUENCE: u32 = 7_000_000;
+
+/// The first of the types that IEEE 802 sets aside for experiments: no kernel listens to it.
+const NOBODY: [u8; 2] = [0x88, 0xb5];
+
+/// The length of a frame that says nothing: the shortest that Ethernet knows.
+const EMPTY_BYTES: usize = 60;
 
 /// What was measured, in the order in which it was sent.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -99,6 +107,49 @@ pub enum ProbeError {
     Io(#[from] io::Error),
 }
 
+/// Where the connections of a probe come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Sender {
+    /// From the network on the client's wire, which rules may take for the node's pods.
+    Pod,
+    /// From a network set aside for measurements (RFC 2544, RFC 5180), which is nobody's.
+    Stranger,
+}
+
+impl Sender {
+    /// The block that holds all addresses of such senders, and for pods the client's own.
+    #[must_use]
+    pub fn block(self, family: Family) -> AddrBlock {
+        let (prefix, length) = self.network(family);
+        AddrBlock::new_assert(prefix, length)
+    }
+
+    fn network(self, family: Family) -> (IpAddr, u8) {
+        match (self, family) {
+            (Self::Pod, Family::Ipv4) => (Ipv4Addr::new(192, 0, 2, 0).into(), 24),
+            (Self::Pod, Family::Ipv6) => {
+                (Ipv6Addr::new(0xfd00, 0x192, 0, 2, 0, 0, 0, 0).into(), 64)
+            }
+            (Self::Stranger, Family::Ipv4) => (Ipv4Addr::new(198, 18, 0, 0).into(), 15),
+            (Self::Stranger, Family::Ipv6) => {
+                (Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0).into(), 48)
+            }
+        }
+    }
+
+    /// The source of connection `n`; no two of fewer than 16 million are the same.
+    #[must_use]
+    pub fn source(self, n: u32, family: Family) -> SocketAddr {
+        let host = SOURCE_HOST_MIN + n % SOURCE_ADDRESSES;
+        let port = SOURCE_PORT_MIN + n / SOURCE_ADDRESSES % SOURCE_PORTS;
+        let ip: IpAddr = match self.network(family).0 {
+            IpAddr::V4(network) => Ipv4Addr::from(u32::from(network) + host).into(),
+            IpAddr::V6(network) => Ipv6Addr::from(u128::from(network) + u128::from(host)).into(),
+        };
+        SocketAddr::new(ip, u16::try_from(port).unwrap_or(u16::MAX))
+    }
+}
+
 /// Sends packets from the client of a world with [`Delivery::Captured`](crate::Delivery).
 ///
 /// No two connections of one probe have the same source, so rules that pick at random pick
@@ -112,6 +163,7 @@ pub struct Probe {
     pub(crate) at_backend: FrameReceiver,
     pub(crate) cpu: usize,
     patience: Duration,
+    sender: Sender,
     connections: u32,
 }
 
@@ -131,6 +183,7 @@ impl Probe {
             at_backend,
             cpu,
             patience: PATIENCE,
+            sender: Sender::Pod,
             connections: 0,
         })
     }
@@ -140,6 +193,11 @@ impl Probe {
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// Connections come from `sender` from now on; before, from a pod.
+    pub fn set_sender(&mut self, sender: Sender) {
+        self.sender = sender;
     }
 
     /// First packets: `count` new connections, to `services` in turn. Each packet walks the
@@ -189,7 +247,7 @@ impl Probe {
         self.connections = n.wrapping_add(1);
         Segment {
             protocol,
-            source: source(n, service.is_ipv4()),
+            source: self.sender.source(n, Family::of(service.ip())),
             destination: service,
             kind: Kind::Open,
             token: n.wrapping_mul(2).wrapping_add(1),
@@ -233,15 +291,44 @@ impl Probe {
         Ok(Segment { kind: Kind::Data(acknowledged), token, ..opening })
     }
 
+    /// What this instrument itself costs, in nanoseconds: `count` frames of a protocol that
+    /// nobody speaks, each from before `send` until the far end has been looked at once. The
+    /// first link of the node throws them away, so that no header is read and no rule met.
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError::Io`].
+    pub fn empty_sends(&self, count: usize) -> Result<Vec<u64>, ProbeError> {
+        let mut frame = [&NODE_UPLINK.mac[..], &CLIENT.mac, &NOBODY].concat();
+        frame.resize(EMPTY_BYTES, 0);
+        self.on_the_cpu(|| {
+            let mut buffer = [0; FRAME_BYTES_MAX];
+            let mut send = |_| {
+                let start = monotonic_ns();
+                self.from_client.send(&frame)?;
+                self.at_backend.try_receive(&mut buffer)?;
+                Ok(monotonic_ns() - start)
+            };
+            (0..count).map(&mut send).collect()
+        })
+    }
+
     /// Measures on a thread of its own, so that the caller's stays free of the CPU.
     fn measure(&self, segments: &[Segment], count: usize) -> Result<Samples, ProbeError> {
         let to_frame = |s: &Segment| s.frame(CLIENT.mac, NODE_UPLINK.mac);
         let frames: Vec<_> = segments.iter().map(to_frame).collect();
-        let work = || {
+        self.on_the_cpu(|| self.send_all(segments, &frames, count))
+    }
+
+    fn on_the_cpu<T: Send>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send,
+    ) -> Result<T, ProbeError> {
+        let pinned = || {
             pin_to_cpu(self.cpu)?;
-            self.send_all(segments, &frames, count)
+            work()
         };
-        let done = std::thread::scope(|scope| scope.spawn(work).join());
+        let done = std::thread::scope(|scope| scope.spawn(pinned).join());
         let done = done.unwrap_or_else(|_| Err(io::Error::other("the probe's thread died")));
         Ok(done?)
     }
@@ -294,31 +381,22 @@ impl Probe {
     }
 }
 
-/// The source of connection `n`, from the blocks set aside for measurements (RFC 2544,
-/// RFC 5180).
-fn source(n: u32, ipv4: bool) -> SocketAddr {
-    let host = 1 + n % SOURCE_ADDRESSES;
-    let port = SOURCE_PORT_MIN + n / SOURCE_ADDRESSES % SOURCE_PORTS;
-    let ip: IpAddr = if ipv4 {
-        Ipv4Addr::from(0xc612_0000 + host).into()
-    } else {
-        Ipv6Addr::from((0x2001_0002_u128 << 96) + u128::from(host)).into()
-    };
-    SocketAddr::new(ip, u16::try_from(port).unwrap_or(u16::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
     #[test]
-    fn no_two_connections_have_the_same_source() {
+    fn no_two_connections_have_the_same_source_and_all_are_in_the_block() {
         let count = 200_000;
-        for ipv4 in [true, false] {
-            let sources: BTreeSet<_> = (0..count).map(|n| source(n, ipv4)).collect();
-            assert_eq!(sources.len(), count as usize);
-            assert!(sources.iter().all(|s| s.port() >= 1024));
+        for family in Family::ALL {
+            for sender in [Sender::Pod, Sender::Stranger] {
+                let source = |n| sender.source(n, family);
+                let sources: BTreeSet<_> = (0..count).map(source).collect();
+                assert_eq!(sources.len(), count as usize);
+                let block = sender.block(family);
+                assert!(sources.iter().all(|s| s.port() >= 1024 && block.contains(&s.ip())));
+            }
         }
     }
 }

@@ -114,10 +114,24 @@ pub enum LabError {
     /// No socket.
     #[error("cannot open a socket: {0}")]
     Socket(#[from] io::Error),
+    /// A pod cannot have an address that the world itself has.
+    #[error("an endpoint has the address {address}, which the lab's own links have")]
+    Taken {
+        /// The address.
+        address: IpAddr,
+    },
+    /// More pods than a world has room for.
+    #[error("{count} endpoint addresses are more than the lab has room for: {max}")]
+    Crowded {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        max: usize,
+    },
 }
 
 impl LabError {
-    fn layout(place: Place, refusal: Refusal) -> Self {
+    pub(crate) fn layout(place: Place, refusal: Refusal) -> Self {
         let detail = match &refusal {
             Refusal::Refused { faults, .. } => {
                 faults.first().map(|f| format!("{f:?}")).unwrap_or_default()
@@ -153,7 +167,7 @@ impl End {
         Self { link, mac: [2, 0, 0, 0, wire, side], v4, v6 }
     }
 
-    fn ip(&self, family: Family) -> IpAddr {
+    pub(crate) fn ip(&self, family: Family) -> IpAddr {
         match family {
             Family::Ipv4 => self.v4.into(),
             Family::Ipv6 => self.v6.into(),
@@ -281,6 +295,30 @@ impl World {
         own.into_iter().chain(extra).collect()
     }
 
+    /// The addresses on both wires, whoever has them.
+    #[must_use]
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
+        let ends = [CLIENT, NODE_UPLINK, NODE_POD_LINK, BACKEND];
+        ends.iter().flat_map(|end| Family::ALL.map(|family| end.ip(family))).collect()
+    }
+
+    /// Changes what happens to packets at the ends.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Layout`].
+    pub fn deliver(&mut self, delivery: Delivery) -> Result<(), LabError> {
+        self.settings.delivery = delivery;
+        self.lay_out(Place::Node, |w| {
+            for (near, far) in [(NODE_UPLINK, CLIENT), (NODE_POD_LINK, BACKEND)] {
+                let mac = self.mac_for_node(far);
+                Family::ALL.iter().for_each(|f| w.neighbour(near.link, far.ip(*f), mac));
+            }
+        })?;
+        // Once its own, the blocks stay the backend's: nothing is delivered that would ask.
+        self.lay_out(Place::Backend, |w| self.own_endpoints(w))
+    }
+
     /// Forgets all connections, so that the next packet of each is a first packet again.
     ///
     /// # Errors
@@ -305,22 +343,8 @@ impl World {
         let Settings { uplink, pod_link, .. } = &self.settings;
         let far = [Place::Client, Place::Backend].map(|place| (place, "eth0"));
         let near = [uplink, pod_link].map(|name| (Place::Node, name.as_str()));
-        far.into_iter().chain(near).try_for_each(|(place, name)| self.wait_for_link(place, name))
-    }
-
-    fn wait_for_link(&self, place: Place, name: &str) -> Result<(), LabError> {
-        let deadline = Instant::now() + LINK_PATIENCE;
-        loop {
-            let found = self.at(place).run(|| link::find(name))?;
-            let found = found.map_err(|refusal| LabError::layout(place, refusal))?;
-            if found.is_some_and(|link| link.operational) {
-                return Ok(());
-            }
-            if Instant::now() >= deadline {
-                return Err(LabError::LinkDown { place, name: name.to_owned() });
-            }
-            std::thread::sleep(Duration::from_micros(200));
-        }
+        let mut all = far.into_iter().chain(near);
+        all.try_for_each(|(place, name)| wait_for_link(self.at(place), place, name))
     }
 
     fn lay_out_node(&self, w: &mut RouteWriter) {
@@ -375,6 +399,25 @@ impl World {
     }
 }
 
+pub(crate) fn wait_for_link(
+    namespace: &Namespace,
+    place: Place,
+    name: &str,
+) -> Result<(), LabError> {
+    let deadline = Instant::now() + LINK_PATIENCE;
+    loop {
+        let found = namespace.run(|| link::find(name))?;
+        let found = found.map_err(|refusal| LabError::layout(place, refusal))?;
+        if found.is_some_and(|link| link.operational) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(LabError::LinkDown { place, name: name.to_owned() });
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
 /// A veth pair between the node and another namespace, its near end up.
 fn wire(w: &mut RouteWriter, near: End, name: &str, far: End, namespace: &Namespace) {
     let end = |end: End, name: &str| LinkEnd {
@@ -390,7 +433,7 @@ fn wire(w: &mut RouteWriter, near: End, name: &str, far: End, namespace: &Namesp
 /// Gives a link an address. IPv6 adds the route that makes an address the host's own only
 /// later, on a thread of the kernel's (`addrconf_dad_work`, even without duplicate address
 /// detection), so it is added here as well.
-fn own(w: &mut RouteWriter, link: u32, ip: IpAddr) {
+pub(crate) fn own(w: &mut RouteWriter, link: u32, ip: IpAddr) {
     let length = host_len(Family::of(ip));
     w.address(link, ip, length);
     if ip.is_ipv6() {
@@ -398,14 +441,14 @@ fn own(w: &mut RouteWriter, link: u32, ip: IpAddr) {
     }
 }
 
-fn host_len(family: Family) -> u8 {
+pub(crate) fn host_len(family: Family) -> u8 {
     match family {
         Family::Ipv4 => 32,
         Family::Ipv6 => 128,
     }
 }
 
-fn unspecified(family: Family) -> IpAddr {
+pub(crate) fn unspecified(family: Family) -> IpAddr {
     match family {
         Family::Ipv4 => Ipv4Addr::UNSPECIFIED.into(),
         Family::Ipv6 => Ipv6Addr::UNSPECIFIED.into(),
@@ -443,7 +486,7 @@ const NODE: [(&str, &str); 10] = [
     ("net.ipv6.icmp.ratemask", "\n"),
 ];
 
-fn quieten(place: Place) -> Result<(), SysctlError> {
+pub(crate) fn quieten(place: Place) -> Result<(), SysctlError> {
     let own: &[_] = if place == Place::Node { &NODE } else { &[] };
     EVERYWHERE.iter().chain(own).try_for_each(|(name, value)| sysctl::write(name, value))
 }

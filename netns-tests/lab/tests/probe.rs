@@ -5,7 +5,7 @@
 use nfc_backend::{Apply, Process, Step};
 use nfc_ir::Protocol;
 use nfc_kernel::{Feature, Kernel};
-use nfc_lab::{Landing, Probe, ProbeError, Samples, World, need};
+use nfc_lab::{Connections, Delivery, Landing, Probe, ProbeError, Samples, Sender, World, need};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -112,4 +112,50 @@ fn refused_and_lost_packets_are_told_apart() {
     assert!(matches!(error, ProbeError::NotEstablished { .. }), "{error}");
     let error = probe.first_packets(Protocol::Tcp, &[], 1).expect_err("no target");
     assert!(matches!(error, ProbeError::NoTarget), "{error}");
+}
+
+/// The source of a stranger is his own, and its block is not the pods'.
+#[test]
+fn packets_come_from_whom_they_should() {
+    if !is_needed("packets come from whom they should") {
+        return;
+    }
+    let world = world();
+    let mut probe = Probe::new(&world, 0).expect("sockets");
+    let pods = Sender::Pod.block(nfc_ir::Family::Ipv4);
+    let rule = format!("add rule ip t forward ip saddr {pods} drop\n");
+    let args = vec!["-f".to_owned(), "-".to_owned()];
+    let nft = Step::Process(Process { program: "nft", args, stdin: rule });
+    let applied = world.node().run(|| Kernel::new().apply(&[nft]));
+    applied.expect("a namespace").expect("a rule");
+    let mut landing = |sender| {
+        probe.set_sender(sender);
+        let samples = probe.first_packets(Protocol::Tcp, &services(&[1]), 1).expect("samples");
+        samples.landings[0]
+    };
+    assert_eq!(landing(Sender::Pod), Landing::Silence);
+    assert!(matches!(landing(Sender::Stranger), Landing::Endpoint(_)));
+}
+
+#[test]
+fn whole_connections_end_where_the_rules_send_them_and_packets_are_captured_after() {
+    if !is_needed("whole connections end where the rules send them") {
+        return;
+    }
+    let mut world = world();
+    world.deliver(Delivery::Answered).expect("links");
+    let sockets = Connections::new(&world, 8080, 0).expect("a listener");
+    let made = sockets.make(&services(&[1, 2, 1])).expect("connections");
+    let landed: Vec<_> = made.iter().map(|connected| connected.landing).collect();
+    let at = |n: u8| {
+        let endpoint = SocketAddr::from(([10, 0, 0, n], 8080));
+        Landing::Endpoint(nfc_ir::Choice { endpoint, masquerade: false })
+    };
+    assert_eq!(landed, [at(1), at(2), at(1)]);
+    assert!(made.iter().all(|connected| connected.took_ns > 0));
+    drop(sockets);
+    world.deliver(Delivery::Captured).expect("links");
+    let mut probe = Probe::new(&world, 0).expect("sockets");
+    let samples = probe.first_packets(Protocol::Tcp, &services(&[1]), 20).expect("samples");
+    assert!(samples.landings.iter().all(|landing| *landing == at(1)), "{:?}", samples.landings);
 }

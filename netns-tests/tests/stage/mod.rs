@@ -5,23 +5,23 @@
 
 use nfc::{load, registry};
 use nfc_backend::{AnyBackend, Apply, Process, Question};
-use nfc_ir::{Family, Ir, Outcome, Packet, ProxyMode, eval};
-use nfc_kernel::{Feature, Kernel, Namespace, link};
-use nfc_lab::{Landing, Settings, Witness, World};
+use nfc_ir::{Family, Ir, Packet, ProxyMode};
+use nfc_kernel::{Feature, Kernel, Namespace};
+use nfc_lab::{Judge, Landing, Misled, Settings, World};
 use nfc_manifest::{Document, source};
 use nfc_netns_tests::case::{Case, Scene};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What a backend needs. Where a kernel lacks it, `scripts/guest-test` has one that does not.
 pub fn needs(backend: &str, family: Family) -> Vec<Feature> {
     let own: &[_] = match (backend, family) {
-        ("nft", _) => &[Feature::Nftables],
+        ("nft" | "nft-constant-time", _) => &[Feature::Nftables],
         ("iptables", Family::Ipv4) => &[Feature::IptablesV4],
         ("iptables", Family::Ipv6) => &[Feature::IptablesV6],
         // The companion of the virtual servers is a table of nf_tables.
-        _ => &[Feature::Nftables, Feature::Ipvs, Feature::DummyLink],
+        _ => &[Feature::Nftables, Feature::Ipvs],
     };
     [&[Feature::Namespaces], own].concat()
 }
@@ -45,6 +45,20 @@ pub fn nfc() -> PathBuf {
     let binary = folder.join("nfc");
     assert!(binary.exists(), "{} is not built: run cargo test --workspace", binary.display());
     binary
+}
+
+/// Runs the commands of a page that need root, which the other pages' test leaves out, and
+/// holds what they print against what the page says. A command may run `nfc` again.
+pub fn run_page(page: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    std::env::set_current_dir(root.canonicalize().expect("the root")).expect("the root");
+    let nfc = nfc();
+    let folder = nfc.parent().expect("a folder").to_path_buf();
+    let inherited = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(folder).chain(std::env::split_paths(&inherited));
+    let path = std::env::join_paths(folders).expect("folders without colons");
+    let cases = trycmd::TestCases::new();
+    cases.env("PATH", path.to_string_lossy()).register_bin("nfc", nfc).case(page);
 }
 
 /// What a scene means under the promises of `mode`.
@@ -88,8 +102,7 @@ pub fn examples() -> Vec<String> {
 /// A world whose node has the addresses that `ir` says, with its rules loaded.
 pub struct Stage {
     pub world: World,
-    witness: Witness,
-    port: u16,
+    judge: Judge,
 }
 
 impl Stage {
@@ -97,42 +110,17 @@ impl Stage {
         let settings =
             Settings { node_addresses: ir.node().addresses.clone(), ..Settings::default() };
         let world = World::with(settings).expect("a world");
-        let witness = Witness::new(&world).expect("a witness");
-        let witness = match patience() {
-            Some(patience) => witness.with_patience(patience),
-            None => witness,
+        let judge = Judge::new(&world).expect("a witness");
+        let judge = match patience() {
+            Some(patience) => judge.with_patience(patience),
+            None => judge,
         };
-        Self { world, witness, port: 20_000 }
+        Self { world, judge }
     }
 
     pub fn load(&self, backend: &dyn AnyBackend, ir: &Ir) {
         let loaded = inside(self.world.node(), || load::apply(backend, ir, &mut Kernel::new()));
         loaded.unwrap_or_else(|failure| panic!("{failure}"));
-        self.settle();
-    }
-
-    /// Waits until the node owns all addresses on the dummy link of IPVS. The kernel routes
-    /// an IPv6 address to itself only later, on a thread of its own (`addrconf_dad_work`,
-    /// even without duplicate address detection); until then packets to it are sent on.
-    fn settle(&self) {
-        let node = self.world.node();
-        let addresses = inside(node, link::addresses).expect("addresses");
-        let links = inside(node, link::list).expect("links");
-        let dummy = links.iter().find(|l| l.name == "kube-ipvs0").map(|l| l.index);
-        let bound: Vec<_> = addresses
-            .iter()
-            .filter(|a| Some(a.link) == dummy && a.ip.is_ipv6())
-            .map(|a| format!("local {} ", a.ip))
-            .collect();
-        let owns_all = || {
-            let routes = tool(node, "ip", &["-6", "route", "show", "table", "local"], "");
-            bound.iter().all(|address| routes.contains(address))
-        };
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !bound.is_empty() && !owns_all() {
-            assert!(Instant::now() < deadline, "the node never owns all of {bound:?}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
     }
 
     /// Sends the difference between two programs.
@@ -141,54 +129,23 @@ impl Stage {
         let steps = backend.encode(&patch);
         let updated = inside(self.world.node(), || Kernel::new().apply(&steps));
         updated.unwrap_or_else(|refusal| panic!("{refusal:?}"));
-        self.settle();
     }
 
     /// Sends `packet` as a connection of its own.
     pub fn send(&mut self, packet: &Packet) -> Landing {
-        self.port = if self.port == 60_000 { 20_000 } else { self.port + 1 };
-        let mut packet = packet.clone();
-        packet.source.set_port(self.port);
-        self.send_as_is(&packet)
+        self.judge.send(packet).unwrap_or_else(|error| panic!("{packet}: {error}"))
     }
 
     /// Sends `packet` from the very port that it names.
     pub fn send_as_is(&mut self, packet: &Packet) -> Landing {
-        self.witness.send(packet).unwrap_or_else(|error| panic!("{packet}: {error}"))
+        self.judge.send_as_is(packet).unwrap_or_else(|error| panic!("{packet}: {error}"))
     }
 
     /// Sends `packet` until every endpoint that `eval` allows was seen; says what went
     /// wrong, if anything.
-    pub fn judge(&mut self, ir: &Ir, mode: ProxyMode, packet: &Packet) -> Result<(), String> {
-        let meant = eval(ir, mode, packet);
-        let mut unseen: BTreeSet<_> = meant.endpoints().collect();
-        // The rarest endpoint of a sample has a share of about one in sixteen.
-        let tries = if matches!(meant, Outcome::Balance(_)) { 400 } else { 1 };
-        for _ in 0..tries {
-            let landing = self.send(packet);
-            if !landing.agrees_with(&meant) {
-                return Err(format!("{packet}: {landing}, meant: {meant}"));
-            }
-            if let Landing::Endpoint(choice) = landing {
-                unseen.remove(&choice);
-                if is_sticky(ir, packet) {
-                    return Ok(());
-                }
-            }
-            if unseen.is_empty() {
-                return Ok(());
-            }
-        }
-        Err(format!("{packet}: never landed at {unseen:?}, meant: {meant}"))
+    pub fn judge(&mut self, ir: &Ir, mode: ProxyMode, packet: &Packet) -> Result<(), Misled> {
+        self.judge.judge(ir, mode, packet)
     }
-}
-
-/// Whether all connections from one client go to one endpoint.
-fn is_sticky(ir: &Ir, packet: &Packet) -> bool {
-    let port = packet.destination.port();
-    ir.services().iter().filter(|s| s.affinity.is_some() && s.protocol == packet.protocol).any(
-        |s| s.port.get() == port || s.node_port.is_some_and(|node_port| node_port.get() == port),
-    )
 }
 
 /// Runs `work` in `namespace`.

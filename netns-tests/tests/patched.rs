@@ -1,0 +1,225 @@
+//! The text of a patch, given to the backend's own tool, leads to the same rules as loading
+//! the new Services: what `nfc diff` prints is what would be done.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test panics to keep its backtrace")]
+
+mod stage;
+
+use nfc::{explain, load};
+use nfc_backend::AnyBackend;
+use nfc_ir::synth::{self, Sample};
+use nfc_ir::{Family, Ir, eval};
+use nfc_kernel::{Feature, Kernel, Namespace};
+use nfc_lab::need;
+use stage::{backend, inside, needs, nfc, tool};
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+fn loaded(backend: &dyn AnyBackend, ir: &Ir) -> Namespace {
+    let node = Namespace::new().expect("a namespace");
+    // IPVS takes no real server before the table of local routes exists.
+    tool(&node, "ip", &["link", "set", "lo", "up"], "");
+    let loaded = inside(&node, || load::apply(backend, ir, &mut Kernel::new()));
+    loaded.unwrap_or_else(|failure| panic!("{failure}"));
+    node
+}
+
+/// Another sample with the node of the first, so that the change is one of Services.
+fn pairs(family: Family) -> impl Iterator<Item = (Ir, Ir)> {
+    (0..12).map(move |seed| {
+        let (old, new) = (synth::sample(seed, family).ir, synth::sample(seed + 100, family).ir);
+        let moved = Ir::new(family, old.node().clone(), new.services().to_vec());
+        (old, moved.expect("still valid"))
+    })
+}
+
+fn patch(backend: &dyn AnyBackend, old: &Ir, new: &Ir) -> String {
+    let patch = backend.diff(&backend.lower(old).program, &backend.lower(new).program);
+    backend.render_patch(&patch)
+}
+
+/// Sets and chains, without the room that a set has left.
+fn listed(node: &Namespace, family: Family) -> BTreeSet<String> {
+    let family = if family == Family::Ipv4 { "ip" } else { "ip6" };
+    let text = tool(node, "nft", &["list", "table", family, "nfc"], "");
+    let blocks = text.trim_end().trim_end_matches('}').split("\n\n").map(|block| {
+        let lines =
+            block.lines().filter(|l| !l.starts_with("\t\tsize ") && !l.starts_with("table "));
+        lines.collect::<Vec<_>>().join("\n")
+    });
+    blocks.collect()
+}
+
+#[test]
+fn nft_takes_the_text_of_a_patch() {
+    let needed = [needs("nft", Family::Ipv4), vec![Feature::NftTool]].concat();
+    if !need("nft takes the text of a patch", &needed) {
+        return;
+    }
+    for backend in ["nft", "nft-constant-time"].map(backend) {
+        for family in Family::ALL {
+            for (old, new) in pairs(family) {
+                let node = loaded(backend.as_ref(), &old);
+                let text = patch(backend.as_ref(), &old, &new);
+                for script in text.split("# The next transaction") {
+                    let script =
+                        script.split_once(", for a second nft -f.\n").map_or(script, |p| p.1);
+                    tool(&node, "nft", &["-f", "-"], script);
+                }
+                let wanted = listed(&loaded(backend.as_ref(), &new), family);
+                assert_eq!(listed(&node, family), wanted, "{}:\n{text}", backend.name());
+            }
+        }
+    }
+}
+
+/// Rules without counters; chains in the order of their names.
+fn saved(node: &Namespace) -> BTreeSet<String> {
+    let text = tool(node, "iptables-legacy-save", &[], "");
+    let line = |line: &str| line.split(" [").next().unwrap_or_default().to_owned();
+    text.lines().filter(|l| !l.starts_with('#')).map(line).collect()
+}
+
+#[test]
+fn iptables_restore_takes_the_text_of_a_patch() {
+    if !need("iptables-restore takes the text of a patch", &needs("iptables", Family::Ipv4)) {
+        return;
+    }
+    let backend = backend("iptables");
+    for (old, new) in pairs(Family::Ipv4) {
+        let node = loaded(backend.as_ref(), &old);
+        let text = patch(backend.as_ref(), &old, &new);
+        tool(&node, "iptables-legacy-restore", &["--noflush"], &text);
+        assert_eq!(saved(&node), saved(&loaded(backend.as_ref(), &new)), "{text}");
+    }
+}
+
+/// A Service with these endpoints.
+fn web(endpoints: &[&str]) -> String {
+    let endpoints = endpoints.iter().map(|ip| format!("- addresses: [{ip}]\n"));
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: web, namespace: shop}}\nspec:\n  \
+         clusterIP: 10.96.0.10\n  ports: [{{name: http, port: 80}}]\n---\n\
+         apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: web-1, \
+         namespace: shop, labels: {{kubernetes.io/service-name: web}}}}\naddressType: IPv4\n\
+         ports: [{{name: http, port: 8080}}]\nendpoints:\n{}",
+        endpoints.collect::<String>()
+    )
+}
+
+/// Exit code, standard output and standard error of the command.
+fn run(args: &[&str], stdin: &str) -> (Option<i32>, String, String) {
+    let mut command = Command::new(nfc());
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it runs");
+    // A command that needs no manifest does not wait for it.
+    let _ = child.stdin.take().expect("a pipe").write_all(stdin.as_bytes());
+    let output = child.wait_with_output().expect("it ends");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// The command, in a namespace with rules: nothing differs from what was loaded, a dry run
+/// changes nothing, and live rules are explained.
+#[test]
+fn the_command_compares_and_explains_what_is_live() {
+    let needed = [needs("nft", Family::Ipv4), vec![Feature::NftTool]].concat();
+    if !need("the command compares and explains what is live", &needed) {
+        return;
+    }
+    let node = Namespace::new().expect("a namespace");
+    let old = web(&["10.244.1.5", "10.244.2.8"]);
+    let new = web(&["10.244.1.5", "10.244.2.8", "10.244.3.2"]);
+    let there = |args: &[&str], stdin: &str| {
+        let (code, text, _) = inside(&node, || run(args, stdin));
+        (code, text)
+    };
+    assert_eq!(there(&["apply", "-b", "nft", "-"], &old).0, Some(0));
+    assert_eq!(there(&["diff", "--live", "-"], &old), (Some(0), String::new()));
+    let before = listed(&node, Family::Ipv4);
+    let (code, patch) = there(&["apply", "-b", "nft", "--dry-run", "-"], &new);
+    assert_eq!(code, Some(4));
+    assert!(patch.contains("10.244.3.2"), "{patch}");
+    assert_eq!(there(&["diff", "--live", "-"], &new), (Some(4), patch));
+    assert_eq!(listed(&node, Family::Ipv4), before);
+    let live = ["explain", "tcp 10.244.1.9 > 10.96.0.10:80", "--live"];
+    let (code, told) = there(&live, "");
+    assert_eq!(code, Some(0));
+    assert!(told.contains("goes to one of 2 endpoints"), "{told}");
+    assert_eq!(there(&["delete", "-b", "nft"], "").0, Some(0));
+    assert_eq!(there(&live, "").0, Some(2));
+}
+
+/// Connections of the command's own land where the rules that it tells of send them.
+#[test]
+fn the_command_opens_connections_where_it_is_asked_to() {
+    for name in ["nft", "iptables", "ipvs"] {
+        if !need("the command opens connections", &needs(name, Family::Ipv4)) {
+            continue;
+        }
+        let args = ["explain", "tcp 10.244.1.9 > 10.96.0.10:80", "--trace", "-b", name, "-"];
+        let (code, text, words) = run(&args, &web(&["10.244.1.5", "10.244.2.8"]));
+        assert_eq!(code, Some(0), "{words}");
+        for endpoint in ["10.244.1.5:8080", "10.244.2.8:8080"] {
+            assert!(text.contains(&format!("times: landed at {endpoint}\n")), "{text}");
+        }
+    }
+}
+
+/// What IPVS holds, the companion and the bound addresses, in no order.
+fn held(node: &Namespace) -> BTreeSet<String> {
+    let servers = tool(node, "ipvsadm", &["--save", "-n"], "");
+    let addresses = tool(node, "ip", &["-o", "address", "show"], "");
+    let table = tool(node, "nft", &["list", "table", "ip", "nfc-ipvs"], "");
+    let bound = addresses.lines().filter(|line| line.contains("kube-ipvs0"));
+    let lines = servers.lines().chain(bound).chain(table.lines());
+    let kept = lines.filter(|line| !line.starts_with("\t\tsize "));
+    // Elements stand several on a line, wherever there is room.
+    kept.flat_map(|line| line.split(',')).map(|part| part.trim().to_owned()).collect()
+}
+
+#[test]
+fn a_shell_takes_the_text_of_a_patch_of_ipvs() {
+    let tools = vec![Feature::NftTool, Feature::IpvsadmTool];
+    let needed = [needs("ipvs", Family::Ipv4), tools].concat();
+    if !need("a shell takes the text of a patch of IPVS", &needed) {
+        return;
+    }
+    let backend = backend("ipvs");
+    for (old, new) in pairs(Family::Ipv4).take(4) {
+        let node = loaded(backend.as_ref(), &old);
+        let text = patch(backend.as_ref(), &old, &new);
+        tool(&node, "sh", &["-e"], &text);
+        assert_eq!(held(&node), held(&loaded(backend.as_ref(), &new)), "{text}");
+    }
+}
+
+/// What a kernel lists is read as what was loaded means.
+#[test]
+fn listings_of_the_kernel_are_explained_as_they_are_meant() {
+    for name in ["nft", "nft-constant-time", "iptables"] {
+        let what = format!("listings of {name} are explained as they are meant");
+        let tools = if name == "iptables" { vec![] } else { vec![Feature::NftTool] };
+        if !need(&what, &[needs(name, Family::Ipv4), tools].concat()) {
+            continue;
+        }
+        let backend = backend(name);
+        for seed in 0..3 {
+            let Sample { ir, packets } = synth::sample(seed, Family::Ipv4);
+            let node = loaded(backend.as_ref(), &ir);
+            let listing = match name {
+                "iptables" => tool(&node, "iptables-legacy-save", &[], ""),
+                _ => tool(&node, "nft", &["list", "ruleset"], ""),
+            };
+            for packet in &packets {
+                let addresses = &ir.node().addresses;
+                let told = explain::explain_listing(backend.as_ref(), &listing, addresses, packet);
+                let told = told.unwrap_or_else(|e| panic!("{packet}: {e}\n{listing}")).outcome();
+                let told = told.unwrap_or_else(|| panic!("{packet}: chance decides"));
+                let meant = eval(&ir, backend.mode(), packet);
+                assert!(told.agrees_with(&meant), "{packet}: {told}, meant {meant}\n{listing}");
+            }
+        }
+    }
+}
