@@ -3,9 +3,13 @@
 //! Invariant: turns words into a scenario and a folder, and the end of a run into an exit
 //! code; measures nothing.
 
+use crate::record::SCENARIO;
+use crate::report::REPORT;
 use crate::run::{self, Done, Order, Study};
 use crate::scenario::{Overrides, Scenario, Transport};
+use crate::stop::STOPPED;
 use crate::updates::{UpdateScenario, memory};
+use crate::{guest, machine};
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use std::ffi::OsString;
@@ -13,12 +17,16 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+const NATIVE: &str = "native";
+const GUEST: &str = "guest";
+const BOTH: &str = "both";
+
 /// Measures what Service rules cost on this machine's kernel, and draws it: the first packet
 /// of a connection, later packets, loading all rules, and adding one endpoint.
 ///
 /// Everything happens in network namespaces of its own, which vanish with the process; the
 /// machine's own network is not touched.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "scale", bin_name = "cargo bench --bench scale --")]
 struct Arguments {
     /// Numbers of Services, separated by commas.
@@ -43,15 +51,20 @@ struct Arguments {
     /// A first look: fewer sizes, rounds and packets.
     #[arg(long)]
     quick: bool,
-    /// `default`, `quick`, `update` (every kind of update, memory, packets meanwhile), or a
-    /// file with a scenario of your own, as in `bench/scenarios`.
+    /// `default`, `quick`, `guest`, `update` (every kind of update, memory, packets meanwhile),
+    /// or a file with a scenario of your own, as in `bench/scenarios`.
     #[arg(long, value_name = "NAME|FILE", conflicts_with = "quick")]
     scenario: Option<PathBuf>,
     /// Folder for the results, from the root of the workspace [default: results/DATE-HOST].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// What the clock counts: `guest` when this runs in the instruction-counting guest.
-    #[arg(long, value_name = "NAME", default_value = "native", value_parser = ["native", "guest"])]
+    /// Goes on with a run that was stopped: the folder of its record. Only the cells that are
+    /// missing are measured, by the same plan, on the same machine and with the same program.
+    #[arg(long, value_name = "DIR", conflicts_with = "out")]
+    resume: Option<PathBuf>,
+    /// What measures: `native`, this machine's kernel and clock; `guest`, an emulated machine
+    /// that counts instructions (scripts/guest-setup); or `both`, one after the other.
+    #[arg(long, value_name = "NAME", default_value = NATIVE, value_parser = [NATIVE, GUEST, BOTH])]
     instrument: String,
     /// The command for the record, when a script runs this program elsewhere.
     #[arg(long, value_name = "TEXT", hide = true)]
@@ -70,7 +83,7 @@ struct Arguments {
 pub fn main(results: &Path) -> ExitCode {
     let arguments = Arguments::parse();
     match carry_out(arguments, results) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             let _ = writeln!(io::stderr(), "scale: {error:#}");
             ExitCode::from(code(&error))
@@ -84,33 +97,88 @@ fn code(error: &anyhow::Error) -> u8 {
     if lacks { 2 } else { 1 }
 }
 
-fn carry_out(arguments: Arguments, results: &Path) -> anyhow::Result<()> {
+fn carry_out(arguments: Arguments, results: &Path) -> anyhow::Result<ExitCode> {
     if let Some(backend) = &arguments.load_once {
         let services = arguments.services.as_ref().and_then(|all| all.first().copied());
-        return memory::load_once(&memory::Order {
+        memory::load_once(&memory::Order {
             backend: backend.clone(),
             services: services.unwrap_or(1),
             endpoints: arguments.endpoints.unwrap_or(1),
             protocol: arguments.protocol.unwrap_or(Transport::Udp),
-        });
+        })?;
+        return Ok(ExitCode::SUCCESS);
     }
-    if arguments.instrument == "guest" && std::env::var_os("NFC_GUEST").is_none() {
-        bail!("--instrument guest is for the guest, where clocks count: run scripts/bench-guest");
+    if arguments.instrument == NATIVE || guest::is_here() {
+        return measure_here(arguments, results);
     }
+    if arguments.resume.is_some() {
+        bail!("only a run on this machine can be gone on with: --instrument {NATIVE}");
+    }
+    let mut code = ExitCode::SUCCESS;
+    let out = arguments.out.clone().map(|out| results.join("..").join(out));
+    let host = machine::read(command(std::env::args_os().skip(1)), 0);
+    let mut folder = out.unwrap_or_else(|| results.join(run::name(&host.date, GUEST)));
+    if arguments.instrument == BOTH {
+        let out = arguments.out.as_ref().map(|out| out.join(NATIVE));
+        let here = Arguments { instrument: NATIVE.to_owned(), out, ..arguments.clone() };
+        code = measure_here(here, results)?;
+        if code == ExitCode::from(STOPPED) {
+            return Ok(code);
+        }
+        if arguments.out.is_some() {
+            folder.push(GUEST);
+        }
+    }
+    let there = Arguments { instrument: GUEST.to_owned(), ..arguments };
+    guest::run(&results.join(".."), &study(there)?, &host, &folder)?;
+    writeln!(io::stdout(), "{}", folder.join(REPORT).display())
+        .context("cannot say where the report is")?;
+    Ok(code)
+}
+
+fn measure_here(arguments: Arguments, results: &Path) -> anyhow::Result<ExitCode> {
+    let out = arguments.out.as_ref().or(arguments.resume.as_ref());
+    let out = out.map(|out| results.join("..").join(out));
     let order = Order {
         command: arguments.command.clone().unwrap_or_else(|| command(std::env::args_os().skip(1))),
         instrument: arguments.instrument.clone(),
-        out: arguments.out.as_ref().map(|out| results.join("..").join(out)),
+        resume: arguments.resume.is_some(),
+        study: match &out {
+            Some(folder) if arguments.resume.is_some() => study_of(folder, arguments)?,
+            _ => study(arguments)?,
+        },
+        out,
         results: results.to_owned(),
-        study: study(arguments)?,
     };
-    let Done { report, voided } = run::run(&order)?;
+    let Done { report, voided, stopped } = run::run(&order)?;
     let report = report.canonicalize().unwrap_or(report);
     writeln!(io::stdout(), "{}", report.display()).context("cannot say where the report is")?;
+    if let Some(folder) = stopped {
+        let folder = folder.canonicalize().unwrap_or(folder);
+        let folder = folder.display();
+        let _ = writeln!(
+            io::stderr(),
+            "scale: stopped; what was measured is recorded. To go on: \
+             sudo cargo bench --bench scale -- --resume {folder}"
+        );
+        return Ok(ExitCode::from(STOPPED));
+    }
     match voided {
-        0 => Ok(()),
+        0 => Ok(ExitCode::SUCCESS),
         n => bail!("{n} cells are void, for the reasons at the end of the report"),
     }
+}
+
+/// The study that the record in `folder` is of; what the command line asks for besides must
+/// not be another one.
+fn study_of(folder: &Path, arguments: Arguments) -> anyhow::Result<Study> {
+    let recorded = from_file(&folder.join(SCENARIO)).context("no run to go on with")?;
+    let asked = study(arguments)?;
+    let asks_nothing = asked == Study::Packets(Scenario::default_one()?);
+    if !asks_nothing && asked != recorded {
+        bail!("cannot go on with {}: it is of another scenario or seed", folder.display());
+    }
+    Ok(recorded)
 }
 
 fn study(arguments: Arguments) -> anyhow::Result<Study> {
@@ -118,8 +186,12 @@ fn study(arguments: Arguments) -> anyhow::Result<Study> {
     let overrides = Overrides { services, endpoints, backends, protocol, rounds, seed };
     let name = arguments.scenario.as_deref().and_then(Path::to_str);
     let base = match (name, &arguments.scenario) {
+        (None, _) if !arguments.quick && arguments.instrument == GUEST => {
+            Study::Packets(Scenario::guest()?)
+        }
         (None | Some("default"), _) if !arguments.quick => Study::Packets(Scenario::default_one()?),
         (None | Some("quick"), _) => Study::Packets(Scenario::quick()?),
+        (Some(GUEST), _) => Study::Packets(Scenario::guest()?),
         (Some("update"), _) => Study::Updates(UpdateScenario::update()?),
         (_, path) => from_file(path.as_deref().unwrap_or(Path::new("")))?,
     };
@@ -163,9 +235,9 @@ mod tests {
         let Study::Packets(scenario) = study(parse(&words).expect("fine")).expect("fine") else {
             panic!("quick sends packets");
         };
-        assert_eq!(scenario.services, [1, 50]);
-        assert_eq!(scenario.backends, ["nft", "none"]);
-        assert_eq!(scenario.rounds, Scenario::quick().expect("there").rounds);
+        assert_eq!(scenario.scope.services, [1, 50]);
+        assert_eq!(scenario.scope.backends, ["nft", "none"]);
+        assert_eq!(scenario.scope.rounds, Scenario::quick().expect("there").scope.rounds);
     }
 
     #[test]
@@ -182,6 +254,8 @@ mod tests {
         let found = |name: &str| study(parse(&["--scenario", name]).expect("fine"));
         assert!(matches!(found("update"), Ok(Study::Updates(_))));
         assert!(matches!(found("default"), Ok(Study::Packets(_))));
+        let guest = study(parse(&["--instrument", GUEST]).expect("fine"));
+        assert_eq!(guest.expect("it comes along"), found(GUEST).expect("a name"));
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/update.toml");
         assert_eq!(found(file).expect("a file"), found("update").expect("a name"));
         assert!(found("no-such-scenario").is_err());

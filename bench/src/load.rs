@@ -7,11 +7,13 @@
 //!
 //! Invariant: pure; the packets follow from the scenario, the cell and the seed.
 
+use crate::contender::STATIC;
 use crate::metric::Metric;
 use crate::plan::{self, BASELINE, Cell};
 use crate::scenario::Scenario;
 use nfc_ir::Family;
 use nfc_ir::synth::{self, Dice};
+use nfc_lab::Sender;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -20,6 +22,8 @@ use std::net::SocketAddr;
 pub struct Block {
     /// What is measured with them.
     pub metric: Metric,
+    /// Where they come from.
+    pub sender: Sender,
     /// Where they are sent, in this order; those that only warm up come first.
     pub destinations: Vec<SocketAddr>,
 }
@@ -31,11 +35,16 @@ pub struct Load {
     pub blocks: Vec<Block>,
     /// Where the connections go that later packets belong to.
     pub connections: Vec<SocketAddr>,
+    /// Where whole connections are made to; those that only warm up come first.
+    pub conversations: Vec<SocketAddr>,
 }
 
 /// Connections that later packets go round: enough to be no single cache line, few enough
 /// to stay in the cache, as those of a busy client would.
 const CONNECTIONS: u32 = 32;
+
+/// Whole connections that only warm up.
+pub const WARM_UP_CONVERSATIONS: u32 = 3;
 
 impl Load {
     /// What is sent in `cell`. The baseline rewrites no destination, so there packets are
@@ -43,36 +52,51 @@ impl Load {
     #[must_use]
     pub fn new(scenario: &Scenario, cell: &Cell) -> Self {
         let part = u64::from(cell.services) << 16 | u64::from(cell.round);
-        let mut maker = Maker {
-            dice: plan::dice(scenario.seed, part),
-            services: cell.services,
-            endpoints: scenario.endpoints,
-            straight: cell.backend == BASELINE,
+        let (services, endpoints) = match cell.backend.as_str() {
+            STATIC => (1, 1),
+            _ => (cell.services, scenario.scope.endpoints),
         };
-        let last = cell.services - 1;
+        let dice = plan::dice(scenario.scope.seed, part);
+        let straight = cell.backend == BASELINE;
+        let mut maker = Maker { dice, services, endpoints, straight };
+        let last = services - 1;
         let position = scenario.position_packets;
+        let (pod, stranger) = (Sender::Pod, Sender::Stranger);
         let kinds = [
-            (Metric::FirstPacketNs, scenario.first_packets, Target::Any),
-            (Metric::FirstPacketFirstNs, position, Target::Service(0)),
-            (Metric::FirstPacketMiddleNs, position, Target::Service(last / 2)),
-            (Metric::FirstPacketLastNs, position, Target::Service(last)),
-            (Metric::MissPacketNs, scenario.miss_packets, Target::NoService),
+            (Metric::FirstPacketNs, pod, scenario.first_packets, Target::Any),
+            (Metric::FirstPacketFirstNs, pod, position, Target::Service(0)),
+            (Metric::FirstPacketMiddleNs, pod, position, Target::Service(last / 2)),
+            (Metric::FirstPacketLastNs, pod, position, Target::Service(last)),
+            (Metric::FirstPacketMasqueradedNs, stranger, position, Target::Any),
+            (Metric::MissPacketNs, pod, scenario.miss_packets, Target::NoService),
+            (Metric::UnknownPortNs, pod, position, Target::UnknownPort),
         ];
-        let block = |(metric, packets, target): (Metric, u32, Target)| Block {
+        let block = |(metric, sender, packets, target): (Metric, Sender, u32, Target)| Block {
             metric,
+            sender,
             destinations: maker.destinations(scenario.warm_up.saturating_add(packets), target),
         };
+        // Who has no rules for Services neither masquerades nor refuses.
+        let has_rules = ![BASELINE, STATIC].contains(&cell.backend.as_str());
+        let is_asked = |block: &Block| {
+            has_rules || block.sender == pod && block.metric != Metric::UnknownPortNs
+        };
         Self {
-            blocks: kinds.map(block).into(),
+            blocks: kinds.map(block).into_iter().filter(is_asked).collect(),
             connections: maker.destinations(CONNECTIONS, Target::Any),
+            conversations: match scenario.connections {
+                0 => Vec::new(),
+                connections => maker.destinations(WARM_UP_CONVERSATIONS + connections, Target::Any),
+            },
         }
     }
 
-    /// All destinations, each once.
+    /// All destinations of pods, each once.
     #[must_use]
     pub fn destinations(&self) -> BTreeSet<SocketAddr> {
-        let first = self.blocks.iter().flat_map(|block| &block.destinations);
-        first.chain(&self.connections).copied().collect()
+        let first = self.blocks.iter().filter(|block| block.sender == Sender::Pod);
+        let first = first.flat_map(|block| &block.destinations);
+        first.chain(&self.connections).chain(&self.conversations).copied().collect()
     }
 }
 
@@ -91,6 +115,8 @@ enum Target {
     Service(u32),
     /// An address that can be reached but is no Service's: an endpoint's own.
     NoService,
+    /// An address that is a Service's, at a port that is not.
+    UnknownPort,
 }
 
 struct Maker {
@@ -113,6 +139,9 @@ impl Maker {
             Target::Any => (any, self.straight),
             Target::Service(service) => (service, self.straight),
             Target::NoService => (any, true),
+            Target::UnknownPort => {
+                return SocketAddr::new(self::service(any).ip(), synth::PORT.get() + 1);
+            }
         };
         if straight {
             synth::endpoint(Family::Ipv4, service * self.endpoints + endpoint)
@@ -175,6 +204,20 @@ mod tests {
         let load = load(BASELINE, 10, 0);
         let endpoints: BTreeSet<_> = (0..30).map(|i| synth::endpoint(Family::Ipv4, i)).collect();
         assert!(load.destinations().is_subset(&endpoints));
+    }
+
+    #[test]
+    fn only_rules_for_services_are_asked_about_strangers_and_ports() {
+        let asked = |backend: &str, metric: Metric| {
+            load(backend, 10, 0).blocks.iter().any(|block| block.metric == metric)
+        };
+        for metric in [Metric::FirstPacketMasqueradedNs, Metric::UnknownPortNs] {
+            assert!(asked("nft", metric));
+            assert!(!asked(BASELINE, metric) && !asked(STATIC, metric));
+        }
+        let floor = load(STATIC, 10, 0);
+        let only: BTreeSet<_> = block(&floor, Metric::FirstPacketNs).destinations.iter().collect();
+        assert_eq!(only, BTreeSet::from([&service(0)]));
     }
 
     #[test]

@@ -7,13 +7,17 @@
 use crate::record::Machine;
 use nfc_backend::Process;
 use nfc_kernel::process;
+use sha2::Digest as _;
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
+/// The one setting that differs each time one looks.
+pub const LOAD_AVERAGE: &str = "load average of the machine at the start";
+
 /// Files of one line that make a setting.
-const FILES: [(&str, &str); 7] = [
-    ("load average of the machine at the start", "/proc/loadavg"),
+const FILES: [(&str, &str); 10] = [
+    (LOAD_AVERAGE, "/proc/loadavg"),
     ("clocksource", "/sys/devices/system/clocksource/clocksource0/current_clocksource"),
     ("CPU governor", "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
     ("SMT", "/sys/devices/system/cpu/smt/control"),
@@ -22,11 +26,17 @@ const FILES: [(&str, &str); 7] = [
         "conntrack limit (net.netfilter.nf_conntrack_max)",
         "/proc/sys/net/netfilter/nf_conntrack_max",
     ),
+    (
+        "conntrack hash buckets (net.netfilter.nf_conntrack_buckets)",
+        "/proc/sys/net/netfilter/nf_conntrack_buckets",
+    ),
+    ("hardened BPF JIT (net.core.bpf_jit_harden)", "/proc/sys/net/core/bpf_jit_harden"),
+    ("turbo is off (intel_pstate)", "/sys/devices/system/cpu/intel_pstate/no_turbo"),
     ("preemption", "/sys/kernel/debug/sched/preempt"),
 ];
 
 /// Options of the kernel's configuration that change what a packet costs.
-const OPTIONS: [&str; 11] = [
+const OPTIONS: [&str; 15] = [
     "CONFIG_HZ",
     "CONFIG_PREEMPT_NONE",
     "CONFIG_PREEMPT_VOLUNTARY",
@@ -36,13 +46,26 @@ const OPTIONS: [&str; 11] = [
     "CONFIG_MITIGATION_RETPOLINE",
     "CONFIG_RETPOLINE",
     "CONFIG_BPF_JIT_ALWAYS_ON",
+    "CONFIG_NO_HZ_FULL",
     "CONFIG_NF_CONNTRACK",
+    "CONFIG_NF_TABLES",
+    "CONFIG_IP_NF_IPTABLES",
+    "CONFIG_IP_NF_IPTABLES_LEGACY",
     "CONFIG_IP_VS",
 ];
 
 /// Tools whose version matters, and how they are asked for it.
-const TOOLS: [(&str, &str); 3] =
-    [("iptables-legacy-restore", "--version"), ("nft", "--version"), ("ipvsadm", "--version")];
+const TOOLS: [(&str, &str); 6] = [
+    ("iptables-legacy-restore", "--version"),
+    ("nft", "--version"),
+    ("ipvsadm", "--version"),
+    ("ldd", "--version"),
+    ("rustc", "--version"),
+    ("qemu-system-x86_64", "--version"),
+];
+
+/// Those that the guest does not have, and the variables that say their versions there.
+const TOLD: [(&str, &str); 2] = [("rustc", "NFC_RUSTC"), ("qemu-system-x86_64", "NFC_QEMU")];
 
 /// Where mitigations of CPU flaws are listed, one file each.
 const VULNERABILITIES: &str = "/sys/devices/system/cpu/vulnerabilities";
@@ -60,11 +83,13 @@ pub fn read(command: String, seed: u64) -> Machine {
         command,
         seed,
         commit: commit().unwrap_or_else(unknown),
+        program: program().unwrap_or_else(unknown),
+        resumed: Vec::new(),
         cpu: cpu().unwrap_or_else(unknown),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         kernel: kernel(),
         settings: settings(),
-        tools: TOOLS.iter().filter_map(|(tool, ask)| version(tool, ask)).collect(),
+        tools: tools(),
     }
 }
 
@@ -140,13 +165,38 @@ fn config() -> Option<String> {
     kept.or_else(|| said("zcat", &["/proc/config.gz"]))
 }
 
+fn tools() -> BTreeMap<String, String> {
+    let asked = TOOLS.iter().filter_map(|(tool, ask)| version(tool, ask));
+    let told = |(tool, variable): (&str, &str)| {
+        std::env::var(variable).ok().map(|version| (tool.to_owned(), version))
+    };
+    asked.chain(TOLD.into_iter().filter_map(told)).collect()
+}
+
+/// What a program in the guest cannot find out about itself, as variables for it: `host` is the
+/// machine outside, which built it and emulates the guest.
+#[must_use]
+pub fn told(host: &Machine) -> Vec<String> {
+    let version = |tool: &str| host.tools.get(tool).cloned().unwrap_or_else(unknown);
+    let told = TOLD.map(|(tool, variable)| format!("{variable}={}", version(tool)));
+    [vec![format!("NFC_COMMIT={}", host.commit)], told.to_vec()].concat()
+}
+
+/// The beginning of the SHA-256 of this program: two runs of one commit may still be of two
+/// compilers, or of files that were not committed.
+fn program() -> Option<String> {
+    let bytes = fs::read("/proc/self/exe").ok()?;
+    let hash = sha2::Sha256::digest(&bytes);
+    Some(data_encoding::HEXLOWER.encode(&hash[..8]))
+}
+
 fn version(tool: &'static str, ask: &str) -> Option<(String, String)> {
     let text = said(tool, &[ask])?;
     Some((tool.to_owned(), text.lines().next()?.trim().to_owned()))
 }
 
 /// The commit that the program was built from, while its sources are where they were; in
-/// the guest, where they are not, what `scripts/bench-guest` says.
+/// the guest, where they are not, what `NFC_COMMIT` says.
 fn commit() -> Option<String> {
     if let Ok(told) = std::env::var("NFC_COMMIT") {
         return Some(told);

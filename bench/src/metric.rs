@@ -1,5 +1,8 @@
 //! The names of the metrics, and what each of them means.
 //!
+//! This is the only list of what is measured: whoever shows figures asks here for the unit
+//! and the title, and goes through [`Metric::all`].
+//!
 //! Invariant: names and meanings only; how a metric is taken is no concern of this file.
 
 use serde::{Deserialize, Serialize};
@@ -17,10 +20,23 @@ pub enum Metric {
     FirstPacketMiddleNs,
     /// The same, to the last Service of the list.
     FirstPacketLastNs,
+    /// First packet of a connection to a Service, uniformly chosen, whose source is rewritten
+    /// too: it comes from outside of the cluster.
+    FirstPacketMasqueradedNs,
     /// First packet of a connection to an address that is no Service's.
     MissPacketNs,
+    /// Packet to a port that a Service's address does not have, until it is known what becomes
+    /// of it: a refusal is back, or it has left.
+    UnknownPortNs,
+    /// A frame that says nothing, up to the first link of the node: what the instrument itself
+    /// costs.
+    EmptySendNs,
     /// Later packet of a connection: the connection table answers, rules are not walked.
     EstablishedPacketNs,
+    /// A whole TCP connection, from `connect` until both ends are closed.
+    ConnectionNs,
+    /// First packet of a connection with everything taken away above a layer.
+    UpTo(Layer),
     /// How long an update takes, or a part of it.
     Update(Operation, Part),
     /// Most memory that the program had while it loaded all Services, itself and the Services
@@ -34,7 +50,8 @@ pub enum Metric {
 }
 
 /// A way to change what the kernel has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Operation {
     /// Everything, into a kernel that has nothing of it.
     ColdLoad,
@@ -56,6 +73,42 @@ pub enum Operation {
     Churn,
     /// Everything once more, in place of whatever is there.
     FullResync,
+}
+
+/// A part of the way of a first packet, of which each is on top of those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Layer {
+    /// The way without any rules: send, two links, routing, receive.
+    Path,
+    /// Connection tracking.
+    Conntrack,
+    /// The hooks that rewrite addresses, with nothing that asks them to.
+    Nat,
+    /// Rewriting the destination to a fixed endpoint.
+    Dnat,
+    /// All that IPVS does: finding the Service, choosing an endpoint, rewriting.
+    Ipvs,
+    /// Finding the Service among all.
+    Service,
+    /// Choosing one of its endpoints.
+    Endpoint,
+    /// The rules that a packet meets where it leaves.
+    Leaving,
+    /// The rules of filter hooks.
+    Filter,
+}
+
+/// What a metric is an amount of, which decides how it is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sort {
+    /// Time, or instructions, that a packet or a connection is under way.
+    Latency,
+    /// Time, or instructions, that an update takes.
+    Duration,
+    /// A number of bytes.
+    Bytes,
+    /// A latency that means something only beside those of the other layers.
+    Layer,
 }
 
 /// What of an update is meant.
@@ -107,6 +160,23 @@ impl Operation {
         }
     }
 
+    /// What it is, for people.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::ColdLoad => "Loading all rules into an empty kernel",
+            Self::NoOp => "Nothing has changed",
+            Self::ReadBack => "Nothing has changed, but the kernel is asked",
+            Self::EndpointAdded => "Adding one endpoint to one Service",
+            Self::EndpointRemoved => "Removing one endpoint of one Service",
+            Self::EndpointSwapped => "Replacing one endpoint of one Service",
+            Self::ServiceAdded => "Adding one Service",
+            Self::ServiceRemoved => "Removing one Service",
+            Self::Churn => "Replacing an endpoint of one Service in a hundred",
+            Self::FullResync => "Replacing all rules at once",
+        }
+    }
+
     /// The metric of the whole of it.
     #[must_use]
     pub const fn whole(self) -> Metric {
@@ -117,6 +187,53 @@ impl Operation {
     #[must_use]
     pub const fn kernel(self) -> Metric {
         Metric::Update(self, Part::Kernel)
+    }
+}
+
+impl Layer {
+    /// All layers, from the bottom up.
+    pub const ALL: [Self; 9] = [
+        Self::Path,
+        Self::Conntrack,
+        Self::Nat,
+        Self::Dnat,
+        Self::Ipvs,
+        Self::Service,
+        Self::Endpoint,
+        Self::Leaving,
+        Self::Filter,
+    ];
+
+    /// Its name in a metric's.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Conntrack => "conntrack",
+            Self::Nat => "nat",
+            Self::Dnat => "dnat",
+            Self::Ipvs => "ipvs",
+            Self::Service => "service",
+            Self::Endpoint => "endpoint",
+            Self::Leaving => "leaving",
+            Self::Filter => "filter",
+        }
+    }
+
+    /// What it is, for people.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Path => "path without rules",
+            Self::Conntrack => "connection tracking",
+            Self::Nat => "nat hooks, no rules",
+            Self::Dnat => "rewriting the destination",
+            Self::Ipvs => "IPVS",
+            Self::Service => "finding the Service",
+            Self::Endpoint => "choosing an endpoint",
+            Self::Leaving => "postrouting rules",
+            Self::Filter => "filter rules",
+        }
     }
 }
 
@@ -137,6 +254,19 @@ impl Part {
             Self::Kernel => "kernel",
         }
     }
+
+    /// What it is, for people.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Whole => "the whole",
+            Self::Read => "reading what is there",
+            Self::Lower => "making the rules",
+            Self::Diff => "comparing them",
+            Self::Encode => "making messages or text",
+            Self::Kernel => "the kernel's part",
+        }
+    }
 }
 
 impl Metric {
@@ -147,20 +277,72 @@ impl Metric {
             Self::FirstPacketFirstNs,
             Self::FirstPacketMiddleNs,
             Self::FirstPacketLastNs,
+            Self::FirstPacketMasqueradedNs,
             Self::MissPacketNs,
+            Self::UnknownPortNs,
+            Self::EmptySendNs,
             Self::EstablishedPacketNs,
+            Self::ConnectionNs,
         ];
+        let layers = Layer::ALL.map(Self::UpTo);
         let updates = Operation::ALL
             .into_iter()
             .flat_map(|operation| Part::ALL.map(|part| Self::Update(operation, part)));
         let memory = [Self::LoadPeakBytes, Self::ToolPeakBytes, Self::KernelBytes];
-        packets.into_iter().chain(updates).chain(memory)
+        packets.into_iter().chain(layers).chain(updates).chain(memory)
+    }
+
+    /// What it is an amount of.
+    #[must_use]
+    pub fn sort(self) -> Sort {
+        match self {
+            Self::Update(..) => Sort::Duration,
+            Self::LoadPeakBytes | Self::ToolPeakBytes | Self::KernelBytes => Sort::Bytes,
+            Self::UpTo(_) => Sort::Layer,
+            _ => Sort::Latency,
+        }
+    }
+
+    /// The unit of its values in the record of an instrument.
+    #[must_use]
+    pub fn unit(self, instrument: &str) -> &'static str {
+        match (self.sort(), instrument) {
+            (Sort::Bytes, _) => "bytes",
+            (_, "guest") => "instructions",
+            _ => "ns",
+        }
     }
 
     /// Whether it is an amount of memory and no time.
     #[must_use]
     pub fn is_memory(self) -> bool {
-        matches!(self, Self::LoadPeakBytes | Self::ToolPeakBytes | Self::KernelBytes)
+        self.sort() == Sort::Bytes
+    }
+
+    /// What it is, in a few words for people.
+    #[must_use]
+    pub fn title(self) -> String {
+        let title = match self {
+            Self::FirstPacketNs => "First packet of a connection",
+            Self::FirstPacketFirstNs => "First packet, to the first Service of the list",
+            Self::FirstPacketMiddleNs => "First packet, to the Service in the middle of the list",
+            Self::FirstPacketLastNs => "First packet, to the last Service of the list",
+            Self::FirstPacketMasqueradedNs => "First packet from outside, masqueraded",
+            Self::MissPacketNs => "First packet to an address that is no Service's",
+            Self::UnknownPortNs => "Packet to a port that the Service does not have",
+            Self::EmptySendNs => "The instrument itself: an empty send",
+            Self::EstablishedPacketNs => "Later packet of a connection",
+            Self::ConnectionNs => "A whole TCP connection",
+            Self::UpTo(layer) => return format!("First packet, up to: {}", layer.title()),
+            Self::Update(operation, Part::Whole) => operation.title(),
+            Self::Update(operation, part) => {
+                return format!("{}, {}", operation.title(), part.title());
+            }
+            Self::LoadPeakBytes => "Most memory of the process that loads all rules",
+            Self::ToolPeakBytes => "Most memory of the tool that loads all rules",
+            Self::KernelBytes => "Memory that the kernel needs for all rules",
+        };
+        title.to_owned()
     }
 }
 
@@ -172,8 +354,13 @@ impl fmt::Display for Metric {
             Self::FirstPacketFirstNs => "first_packet_first_ns",
             Self::FirstPacketMiddleNs => "first_packet_middle_ns",
             Self::FirstPacketLastNs => "first_packet_last_ns",
+            Self::FirstPacketMasqueradedNs => "first_packet_masqueraded_ns",
             Self::MissPacketNs => "miss_packet_ns",
+            Self::UnknownPortNs => "unknown_port_ns",
+            Self::EmptySendNs => "empty_send_ns",
             Self::EstablishedPacketNs => "established_packet_ns",
+            Self::ConnectionNs => "connection_ns",
+            Self::UpTo(layer) => return write!(f, "up_to_{}_ns", layer.name()),
             Self::LoadPeakBytes => "load_peak_bytes",
             Self::ToolPeakBytes => "tool_peak_bytes",
             Self::KernelBytes => "kernel_bytes",
@@ -217,6 +404,14 @@ mod tests {
             assert_eq!(serde_json::from_str::<Metric>(&written).expect("a metric"), metric);
         }
         assert!(serde_json::from_str::<Metric>("\"first_packet\"").is_err());
+    }
+
+    #[test]
+    fn operations_are_spelled_the_same_in_scenarios_and_metrics() {
+        for operation in Operation::ALL {
+            let written = serde_json::to_string(&operation).expect("a name");
+            assert_eq!(written, format!("\"{}\"", operation.name()));
+        }
     }
 
     #[test]

@@ -29,13 +29,13 @@ pub fn cells(scenario: &Scenario, backends: &[String]) -> Vec<Cell> {
     let round = |round: u32| {
         let mut cells: Vec<Cell> = backends
             .iter()
-            .flat_map(|backend| scenario.services.iter().map(move |n| (backend, *n)))
+            .flat_map(|backend| scenario.scope.services.iter().map(move |n| (backend, *n)))
             .map(|(backend, services)| Cell { round, backend: backend.clone(), services })
             .collect();
-        dice(scenario.seed, u64::from(round)).shuffle(&mut cells);
+        dice(scenario.scope.seed, u64::from(round)).shuffle(&mut cells);
         cells
     };
-    (0..scenario.rounds).flat_map(round).collect()
+    (0..scenario.scope.rounds).flat_map(round).collect()
 }
 
 /// Dice for one part of a run, which fall independently of those of other parts.
@@ -59,10 +59,17 @@ impl Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::Scope;
     use std::collections::BTreeSet;
 
     fn scenario() -> Scenario {
         Scenario::quick().expect("it comes with the program")
+    }
+
+    fn with(change: impl FnOnce(&mut Scope)) -> Scenario {
+        let mut scenario = scenario();
+        change(&mut scenario.scope);
+        scenario
     }
 
     fn backends() -> Vec<String> {
@@ -73,8 +80,8 @@ mod tests {
     fn every_round_has_every_cell_once_and_rounds_do_not_mix() {
         let scenario = scenario();
         let plan = cells(&scenario, &backends());
-        let a_round = 3 * scenario.services.len();
-        assert_eq!(plan.len(), a_round * scenario.rounds as usize);
+        let a_round = 3 * scenario.scope.services.len();
+        assert_eq!(plan.len(), a_round * scenario.scope.rounds as usize);
         for (round, cells) in plan.chunks(a_round).enumerate() {
             assert!(cells.iter().all(|c| c.round as usize == round));
             let different: BTreeSet<_> = cells.iter().collect();
@@ -84,7 +91,7 @@ mod tests {
 
     #[test]
     fn the_order_follows_from_the_seed_and_differs_between_rounds() {
-        let order = |seed: u64| cells(&Scenario { seed, ..scenario() }, &backends());
+        let order = |seed: u64| cells(&with(|scope| scope.seed = seed), &backends());
         assert_eq!(order(1), order(1));
         assert_ne!(order(1), order(2));
         let bare = |cells: &[Cell]| -> Vec<_> {
@@ -103,7 +110,7 @@ mod tests {
     /// The reason for the shuffle: no backend is always measured after the same one.
     #[test]
     fn every_backend_follows_every_other_sometimes() {
-        let scenario = Scenario { rounds: 20, ..scenario() };
+        let scenario = with(|scope| scope.rounds = 20);
         let plan = cells(&scenario, &backends());
         let pairs: BTreeSet<_> = plan
             .windows(2)

@@ -4,13 +4,15 @@
 //! Invariant: a packet that came out anywhere but where `nfc_ir::eval` allows has measured
 //! something else, and then nothing of the cell counts. No statistics are computed here.
 
-use crate::load::Load;
+use crate::load::{Load, WARM_UP_CONVERSATIONS};
 use crate::metric::Metric;
 use crate::scenario::{Scenario, Transport};
 use crate::tally::CellSamples;
 use crate::topology;
-use nfc_ir::{Ir, Outcome, ProxyMode, eval};
-use nfc_lab::{LabError, Landing, Probe, ProbeError, Samples, World};
+use nfc_ir::{Ir, Outcome, ProxyMode, eval, synth};
+use nfc_lab::{
+    Connections, Delivery, LabError, Landing, Probe, ProbeError, Samples, Sender, World,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,8 +25,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// and a small machine's table has room for 4,096 (`nf_conntrack_max`).
 const CHUNK: usize = 2000;
 
-/// For each destination what the Services mean for a first packet to it.
-pub type Expected = BTreeMap<SocketAddr, Outcome>;
+/// For each sender and destination what the Services mean for a first packet.
+pub type Expected = BTreeMap<(Sender, SocketAddr), Outcome>;
 
 /// Why a cell measures nothing.
 #[derive(Debug, thiserror::Error)]
@@ -52,13 +54,13 @@ pub enum Void {
 pub struct Bench<'a> {
     protocol: Transport,
     world: &'a World,
+    meaning: (&'a Ir, ProxyMode),
     expected: Expected,
     probe: Probe,
 }
 
 impl<'a> Bench<'a> {
-    /// Works out what `ir` means for each of `destinations`, and sends one packet to each to
-    /// see that it is so.
+    /// Sends one packet to each of `destinations`, to see that it lands where `ir` means.
     ///
     /// # Errors
     ///
@@ -66,21 +68,29 @@ impl<'a> Bench<'a> {
     pub fn verified(
         protocol: Transport,
         world: &'a World,
-        (ir, mode): (&Ir, ProxyMode),
-        destinations: BTreeSet<SocketAddr>,
+        meaning: (&'a Ir, ProxyMode),
+        destinations: &BTreeSet<SocketAddr>,
     ) -> Result<Self, Void> {
-        let meaning = |destination: SocketAddr| {
-            let packet = topology::packet(protocol, world, destination);
-            (destination, eval(ir, mode, &packet))
-        };
-        let expected: Expected = destinations.into_iter().map(meaning).collect();
         let probe = Probe::new(world, topology::cpu())?.with_patience(PATIENCE);
-        let mut bench = Self { protocol, world, expected, probe };
-        let each_once: Vec<SocketAddr> = bench.expected.keys().copied().collect();
+        let mut bench = Self { protocol, world, meaning, expected: Expected::new(), probe };
+        let each_once: Vec<SocketAddr> = destinations.iter().copied().collect();
         for chunk in each_once.chunks(CHUNK) {
-            bench.first_packets(chunk)?;
+            bench.first_packets(Sender::Pod, chunk)?;
         }
         Ok(bench)
+    }
+
+    /// What the instrument itself costs: as many empty sends as there are packets to the
+    /// places in the list.
+    ///
+    /// # Errors
+    ///
+    /// [`Void::Probe`].
+    pub fn empty_sends(&self, scenario: &Scenario) -> Result<Vec<u64>, Void> {
+        let [warm_up, count] = [scenario.warm_up, scenario.position_packets]
+            .map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        let all = self.probe.empty_sends(warm_up.saturating_add(count))?;
+        Ok(all.into_iter().skip(warm_up).collect())
     }
 
     /// Sends `load`, that of `scenario`, and gives the times of all packets that count.
@@ -91,28 +101,78 @@ impl<'a> Bench<'a> {
     pub fn time(mut self, scenario: &Scenario, load: &Load) -> Result<CellSamples, Void> {
         let mut all = CellSamples::new();
         for block in &load.blocks {
-            let samples = self.first_packets(&block.destinations)?;
+            let samples = self.first_packets(block.sender, &block.destinations)?;
             all.insert(block.metric, that_count(scenario, &samples));
         }
+        self.probe.set_sender(Sender::Pod);
+        self.expect(Sender::Pod, &load.connections);
         let count = scenario.warm_up.saturating_add(scenario.established_packets);
         let samples = self.probe.established(
             self.protocol.into(),
             &load.connections,
             usize::try_from(count).unwrap_or(usize::MAX),
         )?;
-        check(&self.expected, &load.connections, &samples)?;
+        check(&self.expected, Sender::Pod, &load.connections, &samples.landings)?;
         all.insert(Metric::EstablishedPacketNs, that_count(scenario, &samples));
         Ok(all)
     }
 
-    /// One new connection to each of `destinations`, on a node that remembers none.
-    fn first_packets(&mut self, destinations: &[SocketAddr]) -> Result<Samples, Void> {
+    /// One new connection from `sender` to each of `destinations`, on a node that remembers
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// [`Void`], as when one packet comes out at the wrong endpoint.
+    pub fn first_packets(
+        &mut self,
+        sender: Sender,
+        destinations: &[SocketAddr],
+    ) -> Result<Samples, Void> {
+        self.expect(sender, destinations);
         self.world.forget_flows()?;
+        self.probe.set_sender(sender);
         let protocol = self.protocol.into();
         let samples = self.probe.first_packets(protocol, destinations, destinations.len())?;
-        check(&self.expected, destinations, &samples)?;
+        check(&self.expected, sender, destinations, &samples.landings)?;
         Ok(samples)
     }
+
+    /// Works out what first packets to `destinations` mean, where that is not known yet.
+    fn expect(&mut self, sender: Sender, destinations: &[SocketAddr]) {
+        let (ir, mode) = self.meaning;
+        for destination in destinations {
+            self.expected.entry((sender, *destination)).or_insert_with(|| {
+                eval(ir, mode, &topology::packet(self.protocol, self.world, sender, *destination))
+            });
+        }
+    }
+}
+
+/// Makes whole connections to the `conversations` of a load, between sockets of the client
+/// and of the backend, and gives the times of those that count.
+///
+/// # Errors
+///
+/// [`Void`], as when one ends at the wrong endpoint.
+pub fn connections(
+    world: &mut World,
+    (ir, mode): (&Ir, ProxyMode),
+    conversations: &[SocketAddr],
+) -> Result<Vec<u64>, Void> {
+    world.forget_flows()?;
+    world.deliver(Delivery::Answered)?;
+    let sockets = Connections::new(world, synth::TARGET_PORT, topology::cpu())?;
+    let made = sockets.make(conversations)?;
+    drop(sockets);
+    world.deliver(Delivery::Captured)?;
+    let sender = Sender::Pod;
+    let mean =
+        |to: &SocketAddr| eval(ir, mode, &topology::packet(Transport::Tcp, world, sender, *to));
+    let expected = conversations.iter().map(|to| ((sender, *to), mean(to))).collect();
+    let landings: Vec<Landing> = made.iter().map(|connected| connected.landing).collect();
+    check(&expected, sender, conversations, &landings)?;
+    let warm_up = usize::try_from(WARM_UP_CONVERSATIONS).unwrap_or(usize::MAX);
+    Ok(made.iter().skip(warm_up).map(|connected| connected.took_ns).collect())
 }
 
 /// From before a packet was sent until it had been read at the endpoint, without the
@@ -123,9 +183,14 @@ fn that_count(scenario: &Scenario, samples: &Samples) -> Vec<u64> {
 }
 
 /// Whether all packets, which went to `destinations` in turn, landed where they may.
-fn check(expected: &Expected, destinations: &[SocketAddr], samples: &Samples) -> Result<(), Void> {
-    for (destination, landing) in destinations.iter().cycle().zip(&samples.landings) {
-        let outcome = expected.get(destination).unwrap_or(&Outcome::Drop);
+fn check(
+    expected: &Expected,
+    sender: Sender,
+    destinations: &[SocketAddr],
+    landings: &[Landing],
+) -> Result<(), Void> {
+    for (destination, landing) in destinations.iter().cycle().zip(landings) {
+        let outcome = expected.get(&(sender, *destination)).unwrap_or(&Outcome::Drop);
         if !landing.agrees_with(outcome) {
             return Err(Void::WrongEndpoint {
                 destination: *destination,
@@ -154,13 +219,14 @@ mod tests {
         let choice = Choice { endpoint: at("10.0.0.1:8080"), masquerade: false };
         let service = Outcome::Balance(BTreeMap::from([(choice, 1.0)]));
         let straight = (at("10.0.0.9:8080"), Outcome::Pass);
-        Expected::from([(at("172.16.0.1:80"), service), straight])
+        Expected::from(
+            [(at("172.16.0.1:80"), service), straight].map(|(to, o)| ((Sender::Pod, to), o)),
+        )
     }
 
     fn verdict(landings: &[Landing]) -> Result<(), Void> {
         let destinations = [at("172.16.0.1:80"), at("10.0.0.9:8080")];
-        let samples = Samples { landings: landings.to_vec(), ..Samples::default() };
-        check(&expected(), &destinations, &samples)
+        check(&expected(), Sender::Pod, &destinations, landings)
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What is kept of a run: `measurements.jsonl`, one object a line, and `machine.json`.
 //!
-//! A line is written and handed to the operating system after every cell, so that a run
-//! that is stopped loses only the cell it was in. After each round of a cell its figures
+//! The lines of a cell are written to the disk as soon as it is measured, the one of kind
+//! `finished` last, so that a run that is stopped loses only the cell it was in, and
+//! [`Journal::resume`] can tell which cells are whole. After each round of a cell its figures
 //! over all rounds so far are written too; the last of those lines holds, and
 //! [`Journal::finish`] removes the others.
 //!
@@ -9,9 +10,10 @@
 //! here.
 
 use crate::metric::Metric;
-use crate::stats::Summary;
+use crate::plan::Cell;
+use crate::stats::{Distribution, Summary};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -37,6 +39,10 @@ pub enum Entry {
     Capped(Capped),
     /// What packets noticed while updates were made.
     Disruption(Disruption),
+    /// How many cells there are to be; the last such line holds.
+    Plan(Plan),
+    /// A cell of one round is done, and all its lines are above.
+    Finished(Finished),
 }
 
 /// A metric of a cell.
@@ -71,6 +77,49 @@ pub struct Figure {
     /// Upper end of it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub p50_high: Option<u64>,
+    /// Every sample of a single round; those of all rounds together are in their lines.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub counts: Option<Distribution>,
+}
+
+/// What a run is to have when it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// How many cells, all rounds together.
+    pub cells: usize,
+}
+
+/// A cell of one round that is done, and what else the machine did meanwhile.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finished {
+    /// `native` or `guest`.
+    pub instrument: String,
+    /// Name of the backend.
+    pub backend: String,
+    /// How many Services were loaded.
+    pub services: u32,
+    /// How many endpoints each of them had.
+    pub endpoints: u32,
+    /// The round, counted from 0.
+    pub round: u32,
+    /// What the CPUs did, where that is known.
+    #[serde(flatten)]
+    pub cpus: Option<CpuTime>,
+}
+
+/// What the CPUs did for some time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuTime {
+    /// How long that was, in milliseconds, times the number of CPUs.
+    pub capacity_ms: u64,
+    /// How long the process and the tools it started ran, the kernel's work for them left out.
+    pub own_ms: u64,
+    /// How long any program ran, ours included and the kernel's work left out.
+    pub user_ms: u64,
+    /// How long the kernel worked, for whomever and in the background.
+    pub system_ms: u64,
+    /// How long the host of a virtual machine gave its CPUs to somebody else.
+    pub steal_ms: u64,
 }
 
 /// A cell of one round whose figures must not be used.
@@ -191,6 +240,12 @@ pub struct Machine {
     pub seed: u64,
     /// The commit the program was built from, with a note when files had been changed.
     pub commit: String,
+    /// The beginning of the SHA-256 of the program that measured.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub program: String,
+    /// When the run was gone on with, after it had been stopped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resumed: Vec<String>,
     /// Model of the CPU.
     pub cpu: String,
     /// How many CPUs the process may use.
@@ -241,6 +296,26 @@ pub enum RecordError {
     },
 }
 
+impl Figure {
+    /// The cell, of a single round.
+    #[must_use]
+    pub fn cell(&self) -> Option<Cell> {
+        let backend = match self.layout.as_str() {
+            "default" => self.backend.clone(),
+            layout => format!("{}:{layout}", self.backend),
+        };
+        self.round.map(|round| Cell { round, backend, services: self.services })
+    }
+}
+
+impl Finished {
+    /// The cell.
+    #[must_use]
+    pub fn cell(&self) -> Cell {
+        Cell { round: self.round, backend: self.backend.clone(), services: self.services }
+    }
+}
+
 impl RecordError {
     fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
         |source| Self::Io { path: path.to_owned(), source }
@@ -269,15 +344,36 @@ impl Journal {
             return Err(RecordError::Exists { folder: folder.to_owned() });
         }
         let file = File::create_new(&path).map_err(RecordError::io(&path))?;
-        let machine = serde_json::to_string_pretty(machine).unwrap_or_default() + "\n";
-        for (name, text) in [(MACHINE, machine.as_str()), (SCENARIO, scenario)] {
+        for (name, text) in [(MACHINE, text_of(machine).as_str()), (SCENARIO, scenario)] {
             let path = folder.join(name);
             fs::write(&path, text).map_err(RecordError::io(&path))?;
         }
         Ok(Self { folder: folder.to_owned(), file, entries: Vec::new() })
     }
 
-    /// Appends `entries` and hands them to the operating system.
+    /// Goes on with `record`, which is the one in `folder`: what is there of cells that are
+    /// not done is dropped, and the rest is written anew, with `date` in the machine's file.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError::Io`] when it cannot be written.
+    pub fn resume(folder: &Path, record: Record, date: &str) -> Result<Self, RecordError> {
+        let Record { mut machine, entries } = record;
+        machine.resumed.push(date.to_owned());
+        let path = folder.join(MACHINE);
+        fs::write(&path, text_of(&machine)).map_err(RecordError::io(&path))?;
+        let entries = of_whole_cells(entries);
+        let file = rewrite(folder, &lines(&entries))?;
+        Ok(Self { folder: folder.to_owned(), file, entries })
+    }
+
+    /// What has been written so far.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Appends `entries` and waits until the disk has them.
     ///
     /// # Errors
     ///
@@ -286,7 +382,7 @@ impl Journal {
         let path = self.folder.join(MEASUREMENTS);
         self.file
             .write_all(lines(&entries).as_bytes())
-            .and_then(|()| self.file.flush())
+            .and_then(|()| self.file.sync_data())
             .map_err(RecordError::io(&path))?;
         self.entries.extend(entries);
         Ok(())
@@ -300,13 +396,46 @@ impl Journal {
     /// [`RecordError::Io`]; the longer file is then still there.
     pub fn finish(self) -> Result<Vec<Entry>, RecordError> {
         let entries = without_superseded(self.entries);
-        let path = self.folder.join(MEASUREMENTS);
-        let draft = self.folder.join(format!("{MEASUREMENTS}.new"));
-        fs::write(&draft, lines(&entries))
-            .and_then(|()| fs::rename(&draft, &path))
-            .map_err(RecordError::io(&path))?;
+        rewrite(&self.folder, &lines(&entries))?;
         Ok(entries)
     }
+}
+
+/// Puts `text` in the place of the measurements in one step, and opens them to append.
+fn rewrite(folder: &Path, text: &str) -> Result<File, RecordError> {
+    let path = folder.join(MEASUREMENTS);
+    let draft = folder.join(format!("{MEASUREMENTS}.new"));
+    fs::write(&draft, text)
+        .and_then(|()| fs::rename(&draft, &path))
+        .and_then(|()| File::options().append(true).open(&path))
+        .map_err(RecordError::io(&path))
+}
+
+/// The lines of cells that are done, and those that belong to none. Figures over all rounds
+/// are left out: they may be of a cell that is not done, and will be worked out again.
+fn of_whole_cells(entries: Vec<Entry>) -> Vec<Entry> {
+    let done: BTreeSet<Cell> = entries
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::Finished(finished) => Some(finished.cell()),
+            _ => None,
+        })
+        .collect();
+    let is_done = |backend: &str, services: u32, round: u32| {
+        done.contains(&Cell { round, backend: backend.to_owned(), services })
+    };
+    let stays = |entry: &Entry| match entry {
+        Entry::Figure(f) => f.cell().is_some_and(|cell| done.contains(&cell)),
+        Entry::Voided(v) => is_done(&v.backend, v.services, v.round),
+        Entry::Capped(c) => is_done(&c.backend, c.services, c.round),
+        Entry::Absent(_) | Entry::Plan(_) => false,
+        Entry::Disruption(_) | Entry::Finished(_) => true,
+    };
+    entries.into_iter().filter(stays).collect()
+}
+
+fn text_of(machine: &Machine) -> String {
+    serde_json::to_string_pretty(machine).unwrap_or_default() + "\n"
 }
 
 fn lines(entries: &[Entry]) -> String {
@@ -401,6 +530,23 @@ impl Record {
     pub fn disruptions(&self) -> impl Iterator<Item = &Disruption> {
         self.entries.iter().filter_map(|entry| match entry {
             Entry::Disruption(disruption) => Some(disruption),
+            _ => None,
+        })
+    }
+
+    /// All cells that are done.
+    pub fn finished(&self) -> impl Iterator<Item = &Finished> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Finished(finished) => Some(finished),
+            _ => None,
+        })
+    }
+
+    /// How many cells there were to be; `None` in records of old.
+    #[must_use]
+    pub fn planned(&self) -> Option<usize> {
+        self.entries.iter().rev().find_map(|entry| match entry {
+            Entry::Plan(plan) => Some(plan.cells),
             _ => None,
         })
     }

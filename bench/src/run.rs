@@ -1,28 +1,25 @@
 //! A run: every cell of the plan is built, verified, measured and recorded.
 //!
 //! Invariant: the only file that sees both the pure half (scenario, plan, load, tally,
-//! record, report) and the acting half (topology, probe, update, machine). It decides what
-//! comes after what, and nothing else.
+//! record, report) and the acting half (topology, measure, machine). It decides what comes
+//! after what, and nothing else.
 
-use crate::altered::Alterer;
 use crate::contender::Contender;
-use crate::load::Load;
-use crate::metric::{Metric, Operation};
+use crate::occupancy::Watch;
 use crate::plan::{self, Cell};
-use crate::probe::Bench;
 use crate::progress::Progress;
-use crate::record::{Absent, Entry, Journal, Machine, RecordError, Voided};
+use crate::record::{
+    Absent, Capped, CpuTime, Entry, Finished, Journal, Machine, Plan, Record, RecordError, Voided,
+};
 use crate::report::services;
+use crate::resume::{self, Earlier};
 use crate::scenario::Scenario;
+use crate::stop::Stop;
 use crate::tally::{CellSamples, Tally};
-use crate::update::Loaded;
 use crate::updates::{self, UpdateScenario};
-use crate::{machine, redraw, topology};
+use crate::{machine, measure, redraw, topology};
 use anyhow::{Context as _, bail};
-use nfc_kernel::{Feature, Kernel, monotonic_ns};
-use nfc_lab::World;
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use nfc_kernel::Feature;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,6 +36,8 @@ pub struct Order {
     pub results: PathBuf,
     /// What to measure.
     pub study: Study,
+    /// Whether `out` holds the record of the same run, stopped, to be gone on with.
+    pub resume: bool,
 }
 
 /// Rest between two cells, and for each Service in addition: the kernel takes the last world
@@ -53,6 +52,8 @@ pub struct Done {
     pub report: PathBuf,
     /// How many cells were voided.
     pub voided: usize,
+    /// The folder of the record, when the run was stopped before its end.
+    pub stopped: Option<PathBuf>,
 }
 
 /// What is to be measured.
@@ -67,26 +68,28 @@ pub enum Study {
 impl Study {
     fn seed(&self) -> u64 {
         match self {
-            Self::Packets(scenario) => scenario.seed,
-            Self::Updates(scenario) => scenario.seed,
+            Self::Packets(scenario) => scenario.scope.seed,
+            Self::Updates(scenario) => scenario.scope.seed,
         }
     }
 
     fn endpoints(&self) -> u32 {
         match self {
-            Self::Packets(scenario) => scenario.endpoints,
-            Self::Updates(scenario) => scenario.endpoints,
+            Self::Packets(scenario) => scenario.scope.endpoints,
+            Self::Updates(scenario) => scenario.scope.endpoints,
         }
     }
 
     fn backends(&self) -> &[String] {
         match self {
-            Self::Packets(scenario) => &scenario.backends,
-            Self::Updates(scenario) => &scenario.backends,
+            Self::Packets(scenario) => &scenario.scope.backends,
+            Self::Updates(scenario) => &scenario.scope.backends,
         }
     }
 
-    fn to_toml(&self) -> String {
+    /// As TOML, which goes into the record.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
         match self {
             Self::Packets(scenario) => scenario.to_toml(),
             Self::Updates(scenario) => scenario.to_toml(),
@@ -101,28 +104,75 @@ pub struct Session<'a> {
     tally: Tally,
     progress: Progress,
     voided: usize,
+    stop: Stop,
+    watch: Watch,
+    earlier: Earlier,
 }
 
 impl Session<'_> {
-    /// Says which cells there will be.
-    pub fn plan(&mut self, plan: &[Cell]) {
-        self.progress = Progress::new(plan);
+    /// Says which cells there will be, and records how many.
+    ///
+    /// # Errors
+    ///
+    /// When the record cannot be written.
+    pub fn plan(&mut self, plan: &[Cell]) -> Result<(), RecordError> {
+        let left: Vec<Cell> = plan.iter().filter(|cell| !self.earlier.has(cell)).cloned().collect();
+        self.progress = Progress::new(&left);
+        self.append(vec![Entry::Plan(Plan { cells: plan.len() })])
+    }
+
+    /// What was measured before the run was stopped, if it was.
+    #[must_use]
+    pub fn earlier(&self) -> &Earlier {
+        &self.earlier
+    }
+
+    /// Whether somebody wants the run to stop. A cell that goes wrong from then on says
+    /// nothing: Ctrl-C reaches the tools that load rules too.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_wanted()
     }
 
     /// Says that `cell` is measured now.
     pub fn begin(&mut self, cell: &Cell) {
         self.progress.begin(cell);
+        self.watch = Watch::start();
     }
 
-    /// Says that `cell` is not measured.
-    pub fn pass(&mut self, cell: &Cell) {
+    /// Says and records that `cell` is not measured.
+    ///
+    /// # Errors
+    ///
+    /// When the record cannot be written.
+    pub fn pass(&mut self, cell: &Cell) -> Result<(), RecordError> {
         self.progress.end(cell);
+        self.finished(cell, None)
     }
 
-    /// Says that `cell` is done, and rests.
-    pub fn end(&mut self, cell: &Cell) {
+    /// Says that `cell` is done, records that and what the CPUs did, and rests.
+    ///
+    /// # Errors
+    ///
+    /// When the record cannot be written.
+    pub fn end(&mut self, cell: &Cell) -> Result<(), RecordError> {
         self.progress.end(cell);
+        // In the guest all clocks count instructions, of which it has no others.
+        let cpus = if self.instrument() == "guest" { None } else { self.watch.elapsed() };
+        self.finished(cell, cpus)?;
         self.rest(cell.services);
+        Ok(())
+    }
+
+    fn finished(&mut self, cell: &Cell, cpus: Option<CpuTime>) -> Result<(), RecordError> {
+        self.append(vec![Entry::Finished(Finished {
+            instrument: self.order.instrument.clone(),
+            backend: cell.backend.clone(),
+            services: cell.services,
+            endpoints: self.order.study.endpoints(),
+            round: cell.round,
+            cpus,
+        })])
     }
 
     /// Leaves the kernel time to take the last world, with so many Services, apart.
@@ -187,13 +237,27 @@ pub fn run(order: &Order) -> anyhow::Result<Done> {
     let Contenders { present, absent } = contenders(study.backends())?;
     let machine = machine::read(order.command.clone(), study.seed());
     let folder = folder(order, &machine);
+    let mut tally = Tally::new(&order.instrument, study.endpoints(), study.seed());
+    let journal = if order.resume {
+        let record = Record::read(&folder)?;
+        resume::check(&record.machine, &machine)?;
+        let journal = Journal::resume(&folder, record, &machine.date)?;
+        tally.recall(journal.entries());
+        journal
+    } else {
+        Journal::create(&folder, &machine, &study.to_toml())?
+    };
     let mut session = Session {
         order,
-        journal: Journal::create(&folder, &machine, &study.to_toml())?,
-        tally: Tally::new(&order.instrument, study.endpoints(), study.seed()),
+        earlier: Earlier::of(journal.entries()),
+        journal,
+        tally,
         progress: Progress::new(&[]),
         voided: 0,
+        stop: Stop::listen()?,
+        watch: Watch::start(),
     };
+    session.append(session.tally.over_all_rounds())?;
     for missing in &absent {
         session.say(&format!("{} is not measured: {}", missing.backend, missing.absent));
     }
@@ -202,10 +266,11 @@ pub fn run(order: &Order) -> anyhow::Result<Done> {
         Study::Packets(scenario) => packets(scenario, &present, &mut session)?,
         Study::Updates(scenario) => updates::run(scenario, &present, &mut session)?,
     }
-    let Session { journal, progress, voided, .. } = session;
+    let Session { journal, progress, voided, stop, .. } = session;
     progress.finish();
     journal.finish()?;
-    Ok(Done { report: redraw::redraw(&folder)?, voided })
+    let report = redraw::redraw(&folder)?;
+    Ok(Done { report, voided, stopped: stop.is_wanted().then_some(folder) })
 }
 
 fn packets(
@@ -215,25 +280,54 @@ fn packets(
 ) -> anyhow::Result<()> {
     let names: Vec<String> = contenders.iter().map(Contender::name).collect();
     let plan = plan::cells(scenario, &names);
-    session.plan(&plan);
+    session.plan(&plan)?;
+    measure::rehearse(scenario, contenders);
     for cell in &plan {
+        if session.is_stopping() {
+            break;
+        }
+        if session.earlier().has(cell) {
+            continue;
+        }
         session.begin(cell);
-        match measure(scenario, cell, contenders) {
+        if scenario.is_too_large(&cell.backend, cell.services) {
+            session.append(vec![beyond(scenario, cell)])?;
+            session.end(cell)?;
+            continue;
+        }
+        match measure::cell(scenario, cell, contenders) {
             Ok(samples) => session.keep(cell, samples)?,
+            Err(_) if session.is_stopping() => break,
             Err(error) => session.void(cell, &error)?,
         }
-        session.end(cell);
+        session.end(cell)?;
     }
     Ok(())
 }
 
+/// That the scenario does not ask a contender for so many Services.
+fn beyond(scenario: &Scenario, cell: &Cell) -> Entry {
+    Entry::Capped(Capped {
+        backend: cell.backend.clone(),
+        services: cell.services,
+        endpoints: scenario.scope.endpoints,
+        round: cell.round,
+        cap_seconds: 0,
+        capped: "the scenario asks it for less, because it takes too long".to_owned(),
+    })
+}
+
 /// The folder for the results: the one that was asked for, or one named by date and host.
 fn folder(order: &Order, machine: &Machine) -> PathBuf {
-    let named = || {
-        let minute = machine.date.get(..16).unwrap_or(&machine.date).replace(':', "");
-        order.results.join(format!("{minute}-{}", machine.host))
-    };
+    let named = || order.results.join(name(&machine.date, &machine.host));
     order.out.clone().unwrap_or_else(named)
+}
+
+/// The name of a folder for the results of `host`, of which a run began at `date`.
+#[must_use]
+pub fn name(date: &str, host: &str) -> String {
+    let minute = date.get(..16).unwrap_or(date).replace(':', "");
+    format!("{minute}-{host}")
 }
 
 /// Who this machine can run, and who not.
@@ -268,75 +362,4 @@ fn void(order: &Order, cell: &Cell, voided: String) -> Entry {
         seed: order.study.seed(),
         voided,
     })
-}
-
-/// Builds the world of `cell`, loads it, checks it, and measures: packets first, updates
-/// last, because they change the rules, which are checked once more after that.
-fn measure(
-    scenario: &Scenario,
-    cell: &Cell,
-    contenders: &[Contender],
-) -> anyhow::Result<CellSamples> {
-    let contender = contenders.iter().find(|c| c.name() == cell.backend);
-    let contender = contender.with_context(|| format!("{} is not there", cell.backend))?;
-    let world = topology::world()?;
-    let size = (cell.services, scenario.endpoints);
-    let ir = topology::services(scenario.protocol, size, &world);
-    let ir = ir.map_err(|flaws| anyhow::anyhow!("the made-up Services are flawed: {flaws:?}"))?;
-    let load = Load::new(scenario, cell);
-    let has_rules = cell.backend != plan::BASELINE;
-    let cold = || Loaded::cold(contender, monotonic_ns, ir.clone(), &mut Kernel::new());
-    let cold = world.node().run(cold)?;
-    let (mut loaded, parts) = cold.context("loading the rules")?;
-    let mut samples = CellSamples::new();
-    if has_rules {
-        keep(&mut samples, parts.by_metric(Operation::ColdLoad));
-    }
-    let meaning = (&ir, contender.mode());
-    let bench = Bench::verified(scenario.protocol, &world, meaning, load.destinations())?;
-    samples.extend(bench.time(scenario, &load)?);
-    if has_rules {
-        let changed = add_endpoints(scenario, cell, &world, &mut loaded, &mut samples)?;
-        let meaning = (loaded.ir(), contender.mode());
-        Bench::verified(scenario.protocol, &world, meaning, changed)?;
-    }
-    Ok(samples)
-}
-
-/// Adds endpoints one by one, to Services that follow from the seed; gives the addresses of
-/// these Services.
-///
-/// The first one does not count when there is another Service: it makes what is needed for
-/// Services with one endpoint more than all others have, which in a real cluster is there.
-fn add_endpoints(
-    scenario: &Scenario,
-    cell: &Cell,
-    world: &World,
-    loaded: &mut Loaded<'_>,
-    samples: &mut CellSamples,
-) -> anyhow::Result<BTreeSet<SocketAddr>> {
-    let dice = plan::dice(scenario.seed, u64::from(cell.round) << 32 | 1);
-    let protocol = scenario.protocol.into();
-    let mut alterer = Alterer::new(dice, protocol, cell.services, scenario.endpoints);
-    let untimed = u32::from(cell.services > 1);
-    let operation = Operation::EndpointAdded;
-    let mut changed = BTreeSet::new();
-    for n in 0..untimed + scenario.updates {
-        let altered = alterer.after(operation, loaded.ir());
-        let altered = altered.map_err(|flaws| anyhow::anyhow!("flawed: {flaws:?}"))?;
-        changed.extend(altered.service.clone());
-        let added = || loaded.perform(operation, altered, &mut Kernel::new());
-        let parts = world.node().run(added)?.context("adding an endpoint")?;
-        if n >= untimed {
-            keep(samples, parts.map(|p| p.by_metric(operation)).unwrap_or_default());
-        }
-    }
-    let changed = loaded.ir().services().iter().filter(|s| changed.contains(&s.name));
-    Ok(changed.map(|s| SocketAddr::new(s.cluster_ip, s.port.get())).collect())
-}
-
-fn keep(samples: &mut CellSamples, values: Vec<(Metric, u64)>) {
-    for (metric, value) in values {
-        samples.entry(metric).or_default().push(value);
-    }
 }

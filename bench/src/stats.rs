@@ -6,6 +6,12 @@
 //!
 //! Invariant: pure functions of numbers; knows neither what was measured nor how.
 
+mod distribution;
+mod rank;
+
+pub use distribution::{Distribution, NoDistribution, Pool};
+pub use rank::{Comparison, ROUNDS_MIN, SIGNIFICANT, compare};
+
 use nfc_ir::synth::Dice;
 
 /// What is kept of a set of samples.
@@ -58,8 +64,12 @@ impl Summary {
 /// `None` when there are no samples. `sorted` ascends.
 #[must_use]
 pub fn percentile(sorted: &[u64], per_mille: usize) -> Option<u64> {
-    let rank = (sorted.len() * per_mille).div_ceil(1000).max(1);
-    sorted.get(rank - 1).copied()
+    sorted.get(percentile_rank(sorted.len(), per_mille) - 1).copied()
+}
+
+/// The rank of a percentile among `count` samples, counted from 1.
+fn percentile_rank(count: usize, per_mille: usize) -> usize {
+    (count * per_mille).div_ceil(1000).max(1)
 }
 
 /// The lower median of `values`, in any order; `None` when there are none or one of them
@@ -93,7 +103,7 @@ impl Interval {
 
 /// How often a bootstrap draws. 95 % intervals are steady to the second digit from about
 /// a thousand on.
-const RESAMPLES: usize = 2000;
+const RESAMPLES: usize = 1000;
 
 /// The percentile bootstrap (Efron 1979): draws `rounds` rounds with replacement, again
 /// and again, asks `figure` about each draw, and gives the interval that holds the middle
@@ -114,13 +124,32 @@ pub fn bootstrap(
         let drawn: Vec<usize> = (0..rounds).map(|_| place(&mut dice, rounds)).collect();
         figure(&drawn).filter(|f| f.is_finite())
     };
-    let mut answers: Vec<f64> = (0..RESAMPLES).filter_map(|_| draw()).collect();
+    middle_of((0..RESAMPLES).filter_map(|_| draw()).collect())
+}
+
+/// The interval that holds the middle 95 % of what a bootstrap found; `None` when that is
+/// less than half of what it asked for.
+#[must_use]
+pub fn middle_of(mut answers: Vec<f64>) -> Option<Interval> {
     if answers.len() < RESAMPLES / 2 {
         return None;
     }
     answers.sort_unstable_by(f64::total_cmp);
     let tail = answers.len() * 25 / 1000;
     Some(Interval { low: answers[tail], high: answers[answers.len() - 1 - tail] })
+}
+
+/// The median of `rounds` each time that a bootstrap draws them anew; `None` with fewer than
+/// three.
+#[must_use]
+pub fn redrawn_medians(rounds: &[f64], seed: u64) -> Option<Vec<f64>> {
+    let mut dice = Dice::new(seed);
+    let mut draw = || {
+        let drawn: Vec<f64> =
+            rounds.iter().map(|_| rounds[place(&mut dice, rounds.len())]).collect();
+        median(&drawn)
+    };
+    (rounds.len() >= 3).then(|| (0..RESAMPLES).filter_map(|_| draw()).collect())
 }
 
 /// One of `count` places.

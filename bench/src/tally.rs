@@ -1,12 +1,12 @@
 //! From samples to figures: each round on its own, and all rounds so far together.
 //!
-//! Invariant: pure; raw samples are kept in memory only, because the percentiles of all
-//! rounds together cannot be had from those of single rounds.
+//! Invariant: pure; all samples stay in memory, because the percentiles of all rounds together
+//! cannot be had from those of single rounds.
 
 use crate::metric::Metric;
 use crate::plan::Cell;
 use crate::record::{Entry, Figure};
-use crate::stats::{self, Interval, Summary};
+use crate::stats::{self, Distribution, Interval, Summary};
 use std::collections::BTreeMap;
 
 /// What one cell gave: for each metric its samples.
@@ -28,6 +28,26 @@ impl Tally {
         Self { instrument: instrument.to_owned(), endpoints, seed, rounds: BTreeMap::new() }
     }
 
+    /// Takes up what a record has of single rounds.
+    pub fn recall(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            let Entry::Figure(figure) = entry else { continue };
+            let Some((cell, counts)) = figure.cell().zip(figure.counts.as_ref()) else { continue };
+            let key = (cell.backend, cell.services, figure.metric);
+            self.rounds.entry(key).or_default().insert(cell.round, counts.samples());
+        }
+    }
+
+    /// The figures over all rounds so far, of everything.
+    #[must_use]
+    pub fn over_all_rounds(&self) -> Vec<Entry> {
+        let any_round = |(backend, services, metric): &(String, u32, Metric)| {
+            let cell = Cell { round: 0, backend: backend.clone(), services: *services };
+            self.over_rounds(&cell, *metric)
+        };
+        self.rounds.keys().filter_map(any_round).map(Entry::Figure).collect()
+    }
+
     /// Adds what `cell` gave, and says the figures of its round and those of all rounds so
     /// far.
     pub fn add(&mut self, cell: &Cell, samples: CellSamples) -> Vec<Entry> {
@@ -44,28 +64,28 @@ impl Tally {
         let Some(rounds) = self.rounds.get(&key) else {
             return Vec::new();
         };
-        let own = rounds.get(&cell.round).and_then(|values| Summary::of(values));
-        let own = own.map(|s| self.figure(cell, metric, Some(cell.round), s));
-        let all: Vec<u64> = rounds.values().flatten().copied().collect();
-        let all = Summary::of(&all).map(|summary| {
-            let ends = interval(rounds, self.seed);
-            Figure {
-                rounds: u32::try_from(rounds.len()).unwrap_or(u32::MAX),
-                p50_low: ends.map(|i| i.low).map(whole),
-                p50_high: ends.map(|i| i.high).map(whole),
-                ..self.figure(cell, metric, None, summary)
-            }
+        let own = rounds.get(&cell.round).and_then(|values| {
+            let figure = self.figure(cell, metric, Some(cell.round), Summary::of(values)?);
+            Some(Figure { counts: Some(Distribution::of(values)), ..figure })
         });
-        own.into_iter().chain(all).map(Entry::Figure).collect()
+        own.into_iter().chain(self.over_rounds(cell, metric)).map(Entry::Figure).collect()
+    }
+
+    /// The figure over all rounds of the backend and size of `cell`.
+    fn over_rounds(&self, cell: &Cell, metric: Metric) -> Option<Figure> {
+        let rounds = self.rounds.get(&(cell.backend.clone(), cell.services, metric))?;
+        let all: Vec<u64> = rounds.values().flatten().copied().collect();
+        let ends = interval(rounds, self.seed);
+        Some(Figure {
+            rounds: u32::try_from(rounds.len()).unwrap_or(u32::MAX),
+            p50_low: ends.map(|i| i.low).map(whole),
+            p50_high: ends.map(|i| i.high).map(whole),
+            ..self.figure(cell, metric, None, Summary::of(&all)?)
+        })
     }
 
     fn figure(&self, cell: &Cell, metric: Metric, round: Option<u32>, summary: Summary) -> Figure {
         let (backend, layout) = cell.backend.split_once(':').unwrap_or((&cell.backend, "default"));
-        let unit = match self.instrument.as_str() {
-            _ if metric.is_memory() => "bytes",
-            "guest" => "instructions",
-            _ => "ns",
-        };
         Figure {
             instrument: self.instrument.clone(),
             backend: backend.to_owned(),
@@ -73,13 +93,14 @@ impl Tally {
             services: cell.services,
             endpoints: self.endpoints,
             metric,
-            unit: unit.to_owned(),
+            unit: metric.unit(&self.instrument).to_owned(),
             round,
             rounds: 1,
             seed: self.seed,
             summary,
             p50_low: None,
             p50_high: None,
+            counts: None,
         }
     }
 }
@@ -150,6 +171,21 @@ mod tests {
             let ends = all[1].p50_low.zip(all[1].p50_high);
             assert_eq!(ends, if round == 2 { Some((10, 12)) } else { None });
         }
+    }
+
+    /// A run that was stopped and gone on with has the figures of one that was not.
+    #[test]
+    fn what_is_recalled_counts_like_what_was_added() {
+        let mut whole = Tally::new("native", 3, 1);
+        let earlier: Vec<Entry> = [(0, [10, 14, 12]), (1, [20, 22, 21])]
+            .into_iter()
+            .flat_map(|(round, values)| whole.add(&cell(round), samples(&values)))
+            .collect();
+        let mut resumed = Tally::new("native", 3, 1);
+        resumed.recall(&earlier);
+        assert_eq!(resumed.over_all_rounds(), whole.over_all_rounds());
+        let last = samples(&[15, 15, 16]);
+        assert_eq!(resumed.add(&cell(2), last.clone()), whole.add(&cell(2), last));
     }
 
     #[test]

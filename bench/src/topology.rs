@@ -6,9 +6,9 @@
 use crate::contender::Contender;
 use crate::plan::BASELINE;
 use crate::scenario::Transport;
-use nfc_ir::{Family, Flaw, Ingress, Ir, Node, Packet, ProxyMode, synth};
+use nfc_ir::{Family, Flaw, Ingress, Ir, LocalDetector, Node, Packet, ProxyMode, synth};
 use nfc_kernel::{Feature, Missing, pin_to_cpu};
-use nfc_lab::{LabError, Place, World};
+use nfc_lab::{LabError, Sender, World};
 use std::net::SocketAddr;
 
 /// What of `contender`'s needs is not there.
@@ -40,7 +40,9 @@ pub fn world() -> Result<World, LabError> {
     World::new()
 }
 
-/// `services` Services with `endpoints` endpoints each, for the node of `world`.
+/// `services` Services with `endpoints` endpoints each, for the node of `world`. The node
+/// knows its pods by their block, as nearly every cluster's does, and clients are such pods:
+/// rules have to ask whether a packet is to be masqueraded, and find that it is not.
 ///
 /// # Errors
 ///
@@ -50,16 +52,27 @@ pub fn services(
     (services, endpoints): (u32, u32),
     world: &World,
 ) -> Result<Ir, Vec<Flaw>> {
-    let node = Node { addresses: world.node_addresses(Family::Ipv4), ..Node::default() };
+    let node = Node {
+        // A kube-proxy knows its node's name, and so which endpoints are on it: none of these.
+        name: "node".to_owned(),
+        addresses: world.node_addresses(Family::Ipv4),
+        local_detector: LocalDetector::SourceBlock(Sender::Pod.block(Family::Ipv4)),
+        ..Node::default()
+    };
     synth::cluster_ips(Family::Ipv4, protocol.into(), services, endpoints, node)
 }
 
-/// A first packet to `destination`, as it enters the node of `world`: the client's.
+/// A first packet from `sender` to `destination`, as it enters the node of `world`.
 #[must_use]
-pub fn packet(protocol: Transport, world: &World, destination: SocketAddr) -> Packet {
+pub fn packet(
+    protocol: Transport,
+    world: &World,
+    sender: Sender,
+    destination: SocketAddr,
+) -> Packet {
     Packet {
         protocol: protocol.into(),
-        source: SocketAddr::new(world.address(Place::Client, Family::Ipv4), 1024),
+        source: sender.source(0, Family::Ipv4),
         destination,
         ingress: Ingress::Interface(world.settings().uplink.clone()),
     }

@@ -122,6 +122,10 @@ impl<'a> Loaded<'a> {
                 loaded.ir = ir;
                 run_script(peers::table(*shape, &loaded.ir)?, kernel)?
             }
+            Kind::StaticDnat => {
+                loaded.ir = ir;
+                run_script(contender::static_dnat(&loaded.ir).unwrap_or_default(), kernel)?
+            }
         };
         Ok((loaded, parts))
     }
@@ -168,7 +172,7 @@ impl<'a> Loaded<'a> {
                 }
                 parts
             }
-            (Kind::Text(_), _) => return Ok(None),
+            (Kind::Text(_) | Kind::StaticDnat, _) => return Ok(None),
         };
         self.ir = altered.ir;
         Ok(Some(parts))

@@ -17,7 +17,7 @@ use nfc_ir::{
     Scheduler, Service, ServiceName, TrafficPolicy, eval, synth,
 };
 use nfc_kernel::{Feature, Kernel, Namespace};
-use nfc_lab::{Landing, Settings, Witness, World, need};
+use nfc_lab::{Judge, Landing, Settings, World, need};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
@@ -217,49 +217,20 @@ fn a_change_leaves_what_a_fresh_load_leaves() {
     }
 }
 
-/// A world with rules in it, and who sends through it.
-struct Stage {
-    world: World,
-    witness: Witness,
-    port: u16,
+/// A world whose node has the addresses that `ir` says, and who sends through it.
+fn stage(ir: &Ir) -> (World, Judge) {
+    let node_addresses = ir.node().addresses.clone();
+    let world = World::with(Settings { node_addresses, ..Settings::default() });
+    let world = world.expect("a world");
+    let judge = Judge::new(&world).expect("a witness");
+    (world, judge)
 }
 
-impl Stage {
-    fn new(ir: &Ir) -> Self {
-        let node_addresses = ir.node().addresses.clone();
-        let world = World::with(Settings { node_addresses, ..Settings::default() });
-        let world = world.expect("a world");
-        let witness = Witness::new(&world).expect("a witness");
-        Self { world, witness, port: 20_000 }
-    }
-
-    /// Sends `packet` as a connection of its own.
-    fn send(&mut self, packet: &Packet) -> Landing {
-        self.port = if self.port == 60_000 { 20_000 } else { self.port + 1 };
-        let mut packet = packet.clone();
-        packet.source.set_port(self.port);
-        self.witness.send(&packet).unwrap_or_else(|error| panic!("{packet}: {error}"))
-    }
-
-    /// Sends `packet` until it has landed at every endpoint that it may land at.
-    fn judge(&mut self, ir: &Ir, packet: &Packet) -> Result<(), String> {
-        let meant = eval(ir, ProxyMode::Nftables, packet);
-        let mut unseen: BTreeSet<_> = meant.endpoints().collect();
-        let tries = if matches!(meant, Outcome::Balance(_)) { 400 } else { 1 };
-        for _ in 0..tries {
-            let landing = self.send(packet);
-            if !landing.agrees_with(&meant) {
-                return Err(format!("{packet}: {landing}, meant: {meant}"));
-            }
-            if let Landing::Endpoint(choice) = landing {
-                unseen.remove(&choice);
-            }
-            if unseen.is_empty() {
-                return Ok(());
-            }
-        }
-        Err(format!("{packet}: never landed at {unseen:?}, meant: {meant}"))
-    }
+/// Holds `packet` against what `ir` means to kube-proxy's nftables mode.
+fn hold(judge: &mut Judge, ir: &Ir, packet: &Packet) {
+    judge
+        .judge(ir, ProxyMode::Nftables, packet)
+        .unwrap_or_else(|wrong| panic!("{wrong}\n{ir}\n{:?}", ir.node()));
 }
 
 /// Packets to every frontend of `ir` from a stranger, a pod, and its first endpoint.
@@ -297,8 +268,8 @@ fn packets_land_at_every_endpoint() {
         let world = World::new().expect("a world");
         let ir = ir(family, node(&world, family), assorted(family));
         for shape in Shape::ALL {
-            let mut stage = Stage::new(&Ir::empty(family));
-            load(stage.world.node(), &script(shape, &ir));
+            let (world, mut judge) = stage(&Ir::empty(family));
+            load(world.node(), &script(shape, &ir));
             let packets = probes(&ir, &world);
             let outcomes: Vec<_> =
                 packets.iter().map(|p| eval(&ir, ProxyMode::Nftables, p)).collect();
@@ -306,10 +277,7 @@ fn packets_land_at_every_endpoint() {
                 |to: bool| outcomes.iter().flat_map(Outcome::endpoints).any(|c| c.masquerade == to);
             assert!(masqueraded(true) && masqueraded(false), "both must be asked about");
             assert!(outcomes.contains(&Outcome::Reject));
-            for packet in &packets {
-                let told = stage.judge(&ir, packet);
-                told.unwrap_or_else(|wrong| panic!("{shape}: {wrong}"));
-            }
+            packets.iter().for_each(|packet| hold(&mut judge, &ir, packet));
         }
     }
 }
@@ -344,15 +312,10 @@ fn samples_hold(family: Family) {
         let synth::Sample { ir, packets } = synth::sample(seed, family);
         let ir = coverable(&ir);
         for shape in Shape::ALL {
-            let mut stage = Stage::new(&ir);
-            load(stage.world.node(), &script(shape, &ir));
-            for packet in &packets {
-                judged += 1;
-                let told = stage.judge(&ir, packet);
-                told.unwrap_or_else(|wrong| {
-                    panic!("seed {seed}, {shape}: {wrong}\n{ir}\n{:?}", ir.node())
-                });
-            }
+            let (world, mut judge) = stage(&ir);
+            load(world.node(), &script(shape, &ir));
+            packets.iter().for_each(|packet| hold(&mut judge, &ir, packet));
+            judged += packets.len();
         }
     }
     assert!(judged > 100, "only {judged} packets were judged");
@@ -376,7 +339,7 @@ fn hairpins_of_other_nodes_are_masqueraded_by_the_oldest_shape_only() {
         return;
     }
     let family = Family::Ipv4;
-    let mut stage = Stage::new(&Ir::empty(family));
+    let (world, mut judge) = stage(&Ir::empty(family));
     let elsewhere = synth::service(family, Protocol::Tcp, 0, 1);
     assert!(!elsewhere.endpoints[0].local);
     let source = SocketAddr::new(elsewhere.endpoints[0].address.ip(), 1_024);
@@ -386,10 +349,11 @@ fn hairpins_of_other_nodes_are_masqueraded_by_the_oldest_shape_only() {
         destination: SocketAddr::new(elsewhere.cluster_ip, elsewhere.port.get()),
         ingress: Ingress::Interface("cbr0".to_owned()),
     };
-    let ir = ir(family, node(&stage.world, family), vec![elsewhere]);
+    let ir = ir(family, node(&world, family), vec![elsewhere]);
     for shape in Shape::ALL {
-        load(stage.world.node(), &script(shape, &ir));
-        let Landing::Endpoint(choice) = stage.send(&packet) else { panic!("{shape}: lost") };
+        load(world.node(), &script(shape, &ir));
+        let landing = judge.send(&packet).expect("a packet");
+        let Landing::Endpoint(choice) = landing else { panic!("{shape}: {landing}") };
         assert_eq!(choice.masquerade, shape == Shape::ChainPerEndpoint, "{shape}");
     }
 }

@@ -9,7 +9,7 @@ use nfc_bench::update::Loaded;
 use nfc_bench::{load, topology};
 use nfc_ir::{Outcome, Protocol, eval};
 use nfc_kernel::{Feature, Kernel, monotonic_ns};
-use nfc_lab::{Landing, Probe, Schedule, Scheduled, World, need};
+use nfc_lab::{Landing, Probe, Schedule, Scheduled, Sender, World, need};
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -46,7 +46,7 @@ fn packets_leave_when_they_are_due_and_land_where_rules_send_them() {
     let sent = send(&world, &destinations, false);
     assert_eq!(sent.len(), 200);
     for packet in sent {
-        let probe = topology::packet(Transport::Udp, &world, packet.destination);
+        let probe = topology::packet(Transport::Udp, &world, Sender::Pod, packet.destination);
         let meant = eval(&ir, nft.mode(), &probe);
         assert!(matches!(meant, Outcome::Balance(_)) && packet.landing.agrees_with(&meant));
     }

@@ -17,6 +17,7 @@ fn figure(backend: &str, round: Option<u32>, value: u64) -> Entry {
         summary: Summary::of(&[value]).expect("a sample"),
         p50_low: None,
         p50_high: None,
+        counts: round.map(|_| Distribution::of(&[value])),
     })
 }
 
@@ -161,4 +162,38 @@ fn a_record_is_never_overwritten() {
     journal(&folder).append(vec![absent()]).expect("written");
     let second = Journal::create(&folder.0, &Machine::default(), "");
     assert!(matches!(second, Err(RecordError::Exists { .. })));
+}
+
+fn finished(round: u32) -> Entry {
+    Entry::Finished(Finished {
+        instrument: "native".to_owned(),
+        backend: "nft".to_owned(),
+        services: 10,
+        endpoints: 3,
+        round,
+        cpus: None,
+    })
+}
+
+/// What a run was in the middle of when it ended is measured again.
+#[test]
+fn a_record_is_gone_on_with_from_its_last_whole_cell() {
+    let folder = Folder::new("resumed");
+    let mut begun = journal(&folder);
+    let whole = [figure("nft", Some(0), 5), finished(0)];
+    let half = [figure("nft", None, 5), figure("nft", Some(1), 6), voided()];
+    begun
+        .append([vec![Entry::Plan(Plan { cells: 9 })], whole.to_vec(), half.to_vec()].concat())
+        .expect("written");
+    drop(begun);
+    let record = Record::read(&folder.0).expect("a record");
+    let mut journal = Journal::resume(&folder.0, record, "later").expect("it goes on");
+    assert_eq!(journal.entries(), whole);
+    journal.append(vec![finished(1)]).expect("written");
+    let read = Record::read(&folder.0).expect("a record");
+    assert_eq!(read.entries, [whole.to_vec(), vec![finished(1)]].concat());
+    assert_eq!(
+        (read.machine.host.as_str(), read.machine.resumed),
+        ("here", vec!["later".to_owned()])
+    );
 }

@@ -3,12 +3,12 @@
 //!
 //! Invariant: sums and ratios of the record's counts; rounds are added, never averaged.
 
-use super::chart::ChartError;
 use super::quantity::{Unit, services, three_digits};
+use super::section::Section;
 use super::series::{Study, real};
 use super::table::header;
 use super::timeline::{self, Panel, Timeline};
-use crate::record::{Disruption, Record};
+use crate::record::{Disruption, MEASUREMENTS, Record};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -19,14 +19,13 @@ const OPERATIONS: [(&str, &str); 2] = [
 ];
 
 /// The section, empty when no packets were sent during updates.
-pub(crate) fn section(study: &Study<'_>, record: &Record, suffix: &str) -> String {
-    let mut text = String::new();
+pub(crate) fn section(study: &Study<'_>, record: &Record, suffix: &str) -> Section {
+    let mut section = Section::default();
     for (operation, title) in OPERATIONS {
         let rounds = of_operation(study, record, operation);
         let Some(one) = rounds.values().flatten().next() else { continue };
         let unit = Unit::Nanoseconds;
-        let _ = write!(
-            text,
+        section.say(&format!(
             "\n### {title}\n\nWith {}. A packet is due every {}, each a new connection, half of them \
              to a few Services that change where single endpoints are replaced; what counts is the \
              time from when it was due. One thread sends on a CPU of its own while another updates \
@@ -34,20 +33,23 @@ pub(crate) fn section(study: &Study<'_>, record: &Record, suffix: &str) -> Strin
              moment send it. **Late**: by more than {}. Of those *on the way*: it took so long \
              after it had been sent; the others were sent late, because the sender was held up, by \
              an earlier packet or by whatever else the CPU had to do. *Between*: late while no \
-             update was carried out, which is the noise of the machine. All rounds together.\n\n\
-             ![{title}]({}{suffix}.svg)\n\n",
+             update was carried out, which is the noise of the machine. All rounds together.\n\n",
             services(one.services),
             unit.format(real(one.packet_interval_ns)),
             unit.format(real(one.late_ns)),
-            file(operation),
-        );
-        text.push_str(&table(&rounds));
+        ));
+        let timeline = timeline(record, title, &rounds, one);
+        let file = format!("packets-{}{suffix}.svg", operation.replace('_', "-"));
+        section.show(title, &file, |form| timeline::draw(&timeline, form));
+        section.say(&table(&rounds));
         for finding in findings(&rounds) {
-            let _ = write!(text, "\n- {finding}");
+            section.say(&format!("\n- {finding}"));
         }
-        text.push('\n');
+        section.say(&format!(
+            "\n\nRaw data: [{MEASUREMENTS}]({MEASUREMENTS}), lines of kind `disruption`.\n"
+        ));
     }
-    text
+    section
 }
 
 type Rounds<'a> = BTreeMap<&'a str, Vec<&'a Disruption>>;
@@ -63,10 +65,6 @@ fn of_operation<'a>(study: &Study<'_>, record: &'a Record, operation: &str) -> R
         rounds.entry(&disruption.backend).or_default().push(disruption);
     }
     rounds
-}
-
-fn file(operation: &str) -> String {
-    format!("packets-{}", operation.replace('_', "-"))
 }
 
 fn sum(rounds: &[&Disruption], count: impl Fn(&Disruption) -> u32) -> u32 {
@@ -144,36 +142,25 @@ fn findings(all: &Rounds<'_>) -> Vec<String> {
     all.iter().map(finding).collect()
 }
 
-/// The timelines: of each operation the first round.
-pub(crate) fn draw(
-    record: &Record,
-    study: &Study<'_>,
-    suffix: &str,
-) -> Result<Vec<(String, String)>, ChartError> {
-    let mut files = Vec::new();
-    for (operation, title) in OPERATIONS {
-        let rounds = of_operation(study, record, operation);
-        let Some(one) = rounds.values().flatten().next() else { continue };
-        let first = |(name, all): (&&str, &Vec<&Disruption>)| {
-            all.iter().min_by_key(|d| d.round).map(|d| panel(name, d))
-        };
-        let timeline = Timeline {
-            title: format!("{title}, {}", services(one.services)),
-            subtitle: vec![
-                "From when a packet was due until it arrived (log scale): line: median of 20 ms, bars \
-                 up to the largest. Red line: late."
-                    .to_owned(),
-                "Dark strip: an update is carried out. Red crosses: packets lost or at a wrong \
-                 endpoint. The first round."
-                    .to_owned(),
-                format!("{}; {}; {} CPUs.", record.machine.kernel, record.machine.cpu, record.machine.cores),
-            ],
-            late: real(one.late_ns),
-            panels: rounds.iter().filter_map(first).collect(),
-        };
-        files.push((format!("{}{suffix}.svg", file(operation)), timeline::draw(&timeline)?));
+/// The timeline of the first round of each backend.
+fn timeline(record: &Record, title: &str, rounds: &Rounds<'_>, one: &Disruption) -> Timeline {
+    let first = |(name, all): (&&str, &Vec<&Disruption>)| {
+        all.iter().min_by_key(|d| d.round).map(|d| panel(name, d))
+    };
+    Timeline {
+        title: format!("{title}, {}", services(one.services)),
+        subtitle: vec![
+            "From when a packet was due until it arrived (log scale): line: median of 20 ms, bars \
+             up to the largest. Red line: late."
+                .to_owned(),
+            "Dark strip: an update is carried out. Red crosses: packets lost or at a wrong \
+             endpoint. The first round."
+                .to_owned(),
+            super::of_machine(&record.machine),
+        ],
+        late: real(one.late_ns),
+        panels: rounds.iter().filter_map(first).collect(),
     }
-    Ok(files)
 }
 
 fn panel(name: &str, disruption: &Disruption) -> Panel {

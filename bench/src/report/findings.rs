@@ -5,53 +5,36 @@
 
 use crate::metric::{Metric, Operation, Part};
 use crate::plan::BASELINE;
+use crate::report::duel::{self, Rivals, ratio};
 use crate::report::quantity::{Unit, count, services, three_digits};
-use crate::report::series::{Point, Series, Study, real};
+use crate::report::series::{self, Series, Study, real};
 use crate::stats::{self, Growth, Interval};
 
-/// All findings of `study`, as lines of a Markdown list.
-pub(crate) fn findings(study: &Study<'_>) -> Vec<String> {
-    let subjects = [
-        (Metric::FirstPacketNs, "First packet of a connection"),
-        (Metric::EstablishedPacketNs, "Later packets of a connection"),
-        (Operation::ColdLoad.whole(), "Loading all rules"),
-        (Operation::ColdLoad.kernel(), "Loading all rules, the kernel's part"),
-        (Operation::FullResync.whole(), "Replacing all rules at once"),
-        (Operation::NoOp.whole(), "Nothing has changed"),
-        (Operation::ReadBack.whole(), "Nothing has changed, but the kernel is asked"),
-        (Operation::EndpointAdded.whole(), "Adding one endpoint"),
-        (Operation::EndpointAdded.kernel(), "Adding one endpoint, the kernel's part"),
-        (Operation::EndpointSwapped.whole(), "Replacing one endpoint"),
-        (Operation::EndpointSwapped.kernel(), "Replacing one endpoint, the kernel's part"),
-        (Operation::EndpointRemoved.whole(), "Removing one endpoint"),
-        (Operation::ServiceAdded.whole(), "Adding one Service"),
-        (Operation::ServiceAdded.kernel(), "Adding one Service, the kernel's part"),
-        (Operation::ServiceRemoved.whole(), "Removing one Service"),
-        (Operation::Churn.whole(), "Replacing an endpoint of one Service in a hundred"),
-        (Metric::KernelBytes, "Memory of the kernel"),
-        (Metric::LoadPeakBytes, "Memory of the process that loads"),
-        (Metric::ToolPeakBytes, "Memory of the tool"),
-    ];
-    let mut all: Vec<String> = noise(study).map(|n| format!("- {n}")).into_iter().collect();
-    for (metric, subject) in subjects {
-        let mut found = laws(study, metric);
-        // Where every operation was measured, the table of ratios says it in less room.
-        if !study.has_every_operation() {
-            found.extend(duels(study, metric));
-        }
-        found.extend(noise_of_memory(study, metric));
-        if metric == Metric::FirstPacketNs {
-            found.extend(positions(study));
-        }
-        if let Metric::Update(operation, Part::Whole) = metric {
-            found.extend(outside(study, operation));
-        }
-        if !found.is_empty() {
-            all.push(format!("- **{subject}**"));
-            all.extend(found.iter().map(|finding| format!("  - {finding}")));
+/// The findings about `metric`, as lines of a Markdown list; of an update the kernel's part
+/// has its own.
+pub(crate) fn findings(study: &Study<'_>, metric: Metric) -> Vec<String> {
+    let mut found = laws(study, metric);
+    // Where every operation was measured, the table of ratios says it in less room.
+    if !study.has_every_operation() {
+        found.extend(duel::rivals(study, metric).iter().filter_map(Rivals::in_words));
+    }
+    found.extend(noise_of_memory(study, metric));
+    if metric == Metric::FirstPacketNs {
+        found.extend(positions(study));
+        found.extend(instrument(study));
+    }
+    if let Metric::Update(operation, Part::Whole) = metric {
+        found.extend(outside(study, operation));
+        let kernel = findings(study, operation.kernel());
+        if !kernel.is_empty() {
+            found.push(Part::Kernel.title().to_owned());
+            found.extend(kernel.into_iter().map(|finding| format!("  {finding}")));
         }
     }
-    all
+    let line = |finding: String| {
+        if finding.starts_with(' ') { finding } else { format!("- {finding}") }
+    };
+    found.into_iter().map(line).collect()
 }
 
 /// What the place of a Service in the list makes of a first packet to it, at the largest
@@ -76,6 +59,23 @@ fn positions(study: &Study<'_>) -> Option<String> {
         series.iter().filter(|s| s.name != BASELINE).filter_map(|s| of(&s.name)).collect();
     (!all.is_empty())
         .then(|| format!("By place in the list of {}: {}.", services(size), all.join("; ")))
+}
+
+/// What of every latency is the instrument's own.
+fn instrument(study: &Study<'_>) -> Option<String> {
+    let none = study.series_of(Metric::EmptySendNs, BASELINE)?;
+    let unit = study.unit_of(Metric::EmptySendNs);
+    let (low, high) = none
+        .points
+        .iter()
+        .map(series::Point::middle)
+        .fold((f64::INFINITY, 0.0_f64), |(low, high), middle| (low.min(middle), high.max(middle)));
+    Some(format!(
+        "Of every latency the instrument itself is {} to {}: a frame that says nothing, sent and looked \
+         for.",
+        unit.format(low),
+        unit.format(high)
+    ))
 }
 
 /// How the cost of each backend grows with the number of Services.
@@ -103,7 +103,7 @@ fn law(study: &Study<'_>, metric: Metric, series: &Series<'_>) -> Option<String>
                 if fitted > 2 && is_sure(exponent, interval) { "" } else { "probably " },
                 name_of(exponent),
                 in_words(interval),
-                slope(unit, &points, exponent),
+                slope(study, unit, series, exponent),
                 last_step(series),
             )
         }
@@ -194,11 +194,15 @@ fn is_sure(exponent: f64, interval: Option<Interval>) -> bool {
     interval.is_some_and(|i| [i.low, i.high].iter().all(|end| name_of(*end) == name_of(exponent)))
 }
 
-fn slope(unit: Unit, points: &[(f64, f64)], exponent: f64) -> String {
-    let line = stats::line_fit(points).filter(|_| name_of(exponent) == "linear");
-    line.map_or_else(String::new, |line| {
-        format!(", {} more for each Service", unit.format(line.slope))
-    })
+fn slope(study: &Study<'_>, unit: Unit, series: &Series<'_>, exponent: f64) -> String {
+    let slope = |points: &[(f64, f64)]| stats::line_fit(points).map(|line| line.slope);
+    let Some(each) = slope(&series.medians()).filter(|_| name_of(exponent) == "linear") else {
+        return String::new();
+    };
+    let interval = series.bootstrap(study.seed, slope).map_or_else(String::new, |i| {
+        format!(" ({} to {})", unit.format(i.low), unit.format(i.high))
+    });
+    format!(", {}{interval} more for each Service", unit.format(each))
 }
 
 /// How much the cost grows between the two largest sizes, where the steepest part of a law
@@ -216,118 +220,3 @@ fn in_words(interval: Option<Interval>) -> String {
         format!(" (95 % interval {low:.2} to {high:.2})")
     })
 }
-
-/// Everybody against nft; the ratio to iptables at each size is in the table.
-fn duels(study: &Study<'_>, metric: Metric) -> Vec<String> {
-    let all = study.series(metric);
-    let Some(nft) = all.iter().find(|s| s.name == NFT) else {
-        return Vec::new();
-    };
-    let others = all.iter().filter(|s| s.name != NFT && s.name != BASELINE);
-    others.filter_map(|other| duel(study, nft, other)).collect()
-}
-
-/// The backend that all others are compared with.
-pub(crate) const NFT: &str = "nft";
-
-fn duel(study: &Study<'_>, nft: &Series<'_>, other: &Series<'_>) -> Option<String> {
-    let pairs = pairs(nft, other);
-    let at = |(a, b): &Pair<'_, '_>| {
-        let ratio = three_digits(ratio(a, b));
-        format!("{ratio} at {}", services(a.services))
-    };
-    Some(format!(
-        "{} : nft: {}, {} (ratio of medians). {}",
-        other.name,
-        at(pairs.first()?),
-        at(pairs.last()?),
-        verdict(study.seed, &other.name, &pairs)
-    ))
-}
-
-/// How many times the median of `theirs` is that of `ours`.
-pub(crate) fn ratio(ours: &Point<'_>, theirs: &Point<'_>) -> f64 {
-    theirs.middle() / ours.middle().max(1.0)
-}
-
-type Pair<'a, 'b> = (&'b Point<'a>, &'b Point<'a>);
-
-fn pairs<'a, 'b>(ours: &'b Series<'a>, theirs: &'b Series<'a>) -> Vec<Pair<'a, 'b>> {
-    let same = |a: &'b Point<'a>| {
-        let other = theirs.points.iter().find(|b| b.services == a.services)?;
-        Some((a, other))
-    };
-    ours.points.iter().filter_map(same).collect()
-}
-
-/// The interval of the ratio of two medians when rounds are drawn anew, both sides from the
-/// same rounds: what made a round slow made both slow.
-pub(crate) fn ratio_interval(seed: u64, ours: &Point<'_>, theirs: &Point<'_>) -> Option<Interval> {
-    let both: Vec<(f64, f64)> = ours
-        .medians
-        .iter()
-        .filter_map(|(round, a)| theirs.medians.get(round).map(|b| (real(*a), real(*b))))
-        .collect();
-    stats::bootstrap(both.len(), seed, |drawn| {
-        let side = |f: fn(&(f64, f64)) -> f64| -> Option<f64> {
-            let values: Vec<f64> = drawn.iter().map(|i| f(&both[*i])).collect();
-            stats::median(&values)
-        };
-        Some(side(|p| p.1)? / side(|p| p.0)?)
-    })
-}
-
-/// Who is faster at which size; a difference whose interval holds 1 is none.
-fn verdict(seed: u64, other: &str, pairs: &[Pair<'_, '_>]) -> String {
-    let other = format!("{other} is faster");
-    let winner = |(a, b): &Pair<'_, '_>| match ratio_interval(seed, a, b)? {
-        i if i.low > 1.0 => Some("nft is faster"),
-        i if i.high < 1.0 => Some(other.as_str()),
-        _ => Some("no difference that the rounds agree on"),
-    };
-    let winners: Option<Vec<&str>> = pairs.iter().map(winner).collect();
-    let Some(winners) = winners else {
-        return "Too few rounds to say who is faster.".to_owned();
-    };
-    let mut runs: Vec<(&str, Vec<String>)> = Vec::new();
-    for (winner, (point, _)) in winners.into_iter().zip(pairs) {
-        let size = count(point.services);
-        match runs.last_mut() {
-            Some((same, sizes)) if *same == winner => sizes.push(size),
-            _ => runs.push((winner, vec![size])),
-        }
-    }
-    let sentence = |(winner, sizes): &(&str, Vec<String>)| match sizes.as_slice() {
-        [first, .., last] => format!("{winner} from {first} to {last}"),
-        sizes => format!("{winner} at {}", sizes.concat()),
-    };
-    let sentences: Vec<String> = runs.iter().map(sentence).collect();
-    format!("By Services: {}.", sentences.join("; "))
-}
-
-/// The noise gate: rounds without any rules should all be alike.
-fn noise(study: &Study<'_>) -> Option<String> {
-    let none = study.series_of(Metric::FirstPacketNs, BASELINE)?;
-    let medians: Vec<f64> =
-        none.points.iter().flat_map(|p| p.medians.values().copied().map(real)).collect();
-    let middle = stats::median(&medians)?;
-    let off = |m: &&f64| (**m / middle - 1.0).abs() > NOISE_MAX;
-    let noisy = medians.iter().filter(off).count();
-    Some(if noisy == 0 {
-        format!(
-            "Noise: all {} blocks without rules had a median within 5 % of {}.",
-            medians.len(),
-            study.unit_of(Metric::FirstPacketNs).format(middle)
-        )
-    } else {
-        format!(
-            "**Noise: {noisy} of {} blocks without rules had a median more than 5 % away from \
-             {}. Trust ratios and laws, not small differences.**",
-            medians.len(),
-            study.unit_of(Metric::FirstPacketNs).format(middle)
-        )
-    })
-}
-
-/// How far the median of a block without rules may lie from that of all such blocks.
-const NOISE_MAX: f64 = 0.05;

@@ -3,23 +3,37 @@
 //! Invariant: pure. The same record gives the same report to the byte, on any machine,
 //! without root and without measuring.
 
+mod anatomy;
 mod chart;
+mod compare;
+mod crossover;
 mod disruption;
+mod duel;
 mod findings;
+mod html;
+mod names;
+mod palette;
+mod panels;
+mod quality;
 mod quantity;
 mod ratios;
+mod scale;
+mod section;
 mod series;
+mod spread;
+mod subject;
+mod svg;
 mod table;
 mod timeline;
 
-pub use chart::ChartError;
+pub use compare::{Named, compare};
 pub(crate) use quantity::services;
 
-use crate::metric::{Metric, Operation, Part};
+use crate::metric::{Metric, Part};
 use crate::plan::BASELINE;
 use crate::record::{MACHINE, MEASUREMENTS, Machine, Record, SCENARIO};
 use chart::{Chart, Line, Mark};
-use quantity::Unit;
+use section::{Drawing, Section};
 use series::{Series, Study, real, studies};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -34,183 +48,23 @@ pub struct Report {
     pub files: Vec<(String, String)>,
 }
 
-/// A metric that gets a chart.
-struct Subject {
-    metric: Metric,
-    file: &'static str,
-    title: &'static str,
-    axis: &'static str,
-    meaning: &'static str,
-}
-
-const SUBJECTS: [Subject; 17] = [
-    Subject {
-        metric: Metric::FirstPacketNs,
-        file: "first-packet",
-        title: "First packet of a connection, by number of Services",
-        axis: "from send to arrival",
-        meaning: "Each packet is a new connection to a Service chosen uniformly: it walks the \
-                  rules. For iptables p01 to p99 is the spread over positions in the list.",
-    },
-    Subject {
-        metric: Metric::EstablishedPacketNs,
-        file: "established-packet",
-        title: "Later packet of a connection, by number of Services",
-        axis: "from send to arrival",
-        meaning: "The kernel knows the connection and the rules for Services are not walked. \
-                  What is left is connection tracking and the hooks that a backend occupies; \
-                  the number of Services should make no difference.",
-    },
-    Subject {
-        metric: Operation::ColdLoad.whole(),
-        file: "cold-load",
-        title: "Loading all rules into an empty kernel, by number of Services",
-        axis: "from Services in memory to rules in force",
-        meaning: "From Services in memory until the kernel has every rule: lower, diff, encode, \
-                  kernel. iptables includes iptables-legacy-restore, and kube-proxy's rulesets \
-                  the nft tool; of those nothing but loading is timed.",
-    },
-    Subject {
-        metric: Operation::FullResync.whole(),
-        file: "full-resync",
-        title: "Replacing all rules at once, by number of Services",
-        axis: "from Services in memory to rules in force",
-        meaning: "Everything once more, in place of what is there and without looking at it. \
-                  nftables does it in one transaction: packets see the old rules or the new \
-                  ones. iptables does it table by table.",
-    },
-    Subject {
-        metric: Operation::NoOp.whole(),
-        file: "no-op",
-        title: "Nothing has changed, by number of Services",
-        axis: "from Services in memory to knowing that nothing is to do",
-        meaning: "The same Services again, while the program that was loaded is remembered: \
-                  what a controller pays for an event that changes nothing.",
-    },
-    Subject {
-        metric: Operation::ReadBack.whole(),
-        file: "read-back",
-        title: "Nothing has changed, but the kernel is asked, by number of Services",
-        axis: "from Services in memory to knowing that nothing is to do",
-        meaning: "The same Services again, while nothing is remembered: what is there is read \
-                  and compared, as `nfc apply` does on a node that has rules.",
-    },
-    Subject {
-        metric: Operation::EndpointAdded.whole(),
-        file: "endpoint-added",
-        title: "Adding one endpoint to one Service, by number of Services",
-        axis: "from Services in memory to rules in force",
-        meaning: "From Services in memory with one endpoint more until the kernel has it: \
-                  lower, diff, encode, kernel. Everything loaded stays in place. Another \
-                  Service got one before, untimed, so that nothing is made for the first time; \
-                  with 1 Service there is no other.",
-    },
-    Subject {
-        metric: Operation::EndpointSwapped.whole(),
-        file: "endpoint-swapped",
-        title: "Replacing one endpoint of one Service, by number of Services",
-        axis: "from Services in memory to rules in force",
-        meaning: "One endpoint goes and another takes its place, as in a rolling update.",
-    },
-    Subject {
-        metric: Operation::EndpointSwapped.kernel(),
-        file: "endpoint-swapped-kernel",
-        title: "Replacing one endpoint, the kernel's part, by number of Services",
-        axis: "from handing steps over to rules in force",
-        meaning: "Of the same, what happens outside of this process: the kernel, and the tool \
-                  where there is one.",
-    },
-    Subject {
-        metric: Operation::EndpointRemoved.whole(),
-        file: "endpoint-removed",
-        title: "Removing one endpoint of one Service, by number of Services",
-        axis: "from Services in memory to rules in force",
-        meaning: "The Service has others left.",
-    },
-    Subject {
-        metric: Operation::ServiceAdded.whole(),
-        file: "service-added",
-        title: "Adding one Service, by number of Services",
-        axis: "from Services in memory to rules in force",
-        meaning: "A Service with as many endpoints as the others.",
-    },
-    Subject {
-        metric: Operation::ServiceAdded.kernel(),
-        file: "service-added-kernel",
-        title: "Adding one Service, the kernel's part, by number of Services",
-        axis: "from handing steps over to rules in force",
-        meaning: "Of the same, what happens outside of this process.",
-    },
-    Subject {
-        metric: Operation::ServiceRemoved.whole(),
-        file: "service-removed",
-        title: "Removing one Service, by number of Services",
-        axis: "from Services in memory to rules in force",
-        meaning: "With all its endpoints.",
-    },
-    Subject {
-        metric: Operation::Churn.whole(),
-        file: "churn",
-        title: "Replacing an endpoint of one Service in a hundred, by number of Services",
-        axis: "from Services in memory to rules in force",
-        meaning: "All at once, in one update.",
-    },
-    Subject {
-        metric: Metric::KernelBytes,
-        file: "kernel-memory",
-        title: "Memory that the kernel needs for all rules, by number of Services",
-        axis: "more than before the load",
-        meaning: "Unreclaimable slabs, vmalloc and per-CPU memory of the whole machine, before \
-                  and after. Whatever else the machine does meanwhile is in it, and pages that \
-                  the kernel had in reserve are not: read it as a slope, not to the byte.",
-    },
-    Subject {
-        metric: Metric::LoadPeakBytes,
-        file: "load-memory",
-        title: "Most memory of the process that loads all rules, by number of Services",
-        axis: "resident, itself and all Services included",
-        meaning: "Of a fresh process that makes the Services, loads them and ends (`VmHWM`). \
-                  Of peers it includes making the script, which is ours and not theirs.",
-    },
-    Subject {
-        metric: Metric::ToolPeakBytes,
-        file: "tool-memory",
-        title: "Most memory of the tool that loads all rules, by number of Services",
-        axis: "resident",
-        meaning: "Of the `nft` or `iptables-legacy-restore` process that reads the text \
-                  (`VmHWM`, asked every 2 ms, so that the very last growth may be missed).",
-    },
-];
-
-/// Metrics that have a table only.
-const OTHERS: [(Metric, &str); 4] = [
-    (Metric::FirstPacketFirstNs, "First packet, to the first Service of the list"),
-    (Metric::FirstPacketMiddleNs, "First packet, to the Service in the middle of the list"),
-    (Metric::FirstPacketLastNs, "First packet, to the last Service of the list"),
-    (Metric::MissPacketNs, "First packet to an address that is no Service's"),
-];
-
 impl Report {
     /// The report of `record`.
-    ///
-    /// # Errors
-    ///
-    /// [`ChartError`] when a chart cannot be drawn.
-    pub fn of(record: &Record) -> Result<Self, ChartError> {
-        let mut text = opening(&record.machine);
-        let mut charts = Vec::new();
+    #[must_use]
+    pub fn of(record: &Record) -> Self {
+        let mut report = Section::default();
         let studies = studies(record);
+        report.say(&opening(record, &studies));
         for study in &studies {
-            let name = file_suffix(study, studies.len());
-            text.push_str(&section(record, study, &name));
-            charts.extend(draw(record, study, &name)?);
-            charts.extend(disruption::draw(record, study, &name)?);
+            report.add(section(record, study, &file_suffix(study, studies.len())));
         }
-        text.push_str(&left_out(record));
-        text.push_str(&closing(&record.machine));
-        let mut files = vec![(REPORT.to_owned(), text)];
-        files.extend(charts);
-        Ok(Self { files })
+        report.say(&left_out(record));
+        report.say(&closing(&record.machine));
+        let page = html::page(&report);
+        let Section { text, drawings } = report;
+        let mut files = vec![(REPORT.to_owned(), text), (html::PAGE.to_owned(), page)];
+        files.extend(drawings.into_iter().map(|Drawing { file, alone, .. }| (file, alone)));
+        Self { files }
     }
 }
 
@@ -222,60 +76,120 @@ fn file_suffix(study: &Study<'_>, studies: usize) -> String {
     }
 }
 
-fn opening(machine: &Machine) -> String {
+fn opening(record: &Record, studies: &[Study<'_>]) -> String {
+    let Machine { command, host, cpu, cores, kernel, date, .. } = &record.machine;
+    let cpus = if *cores == 1 { "1 CPU".to_owned() } else { format!("{cores} CPUs") };
     format!(
         "<!-- Written by the tool, do not edit. The end says how to draw it again. -->\n\n\
-         # What Service rules cost\n\n\
-         ```console\n$ {}\n```\n\n\
-         Written by the tool, do not edit. Measured on {} ({}, {} CPUs, {}), {}.\n",
-        machine.command, machine.host, machine.cpu, machine.cores, machine.kernel, machine.date
+         # What Service rules cost\n\n```console\n$ {command}\n```\n\n{}{}\n\
+         Written by the tool, do not edit. Measured on {host} ({cpu}, {cpus}, {kernel}), \
+         {date}.{}\n",
+        incomplete(record),
+        quality::quality(record, studies).in_words(),
+        resumed(&record.machine),
     )
 }
 
-fn section(record: &Record, study: &Study<'_>, suffix: &str) -> String {
-    let mut text = format!(
-        "\n## {} instrument, {} endpoints for each Service\n\n{}\n\n### Findings\n\n",
+/// What is missing of a run that was stopped.
+fn incomplete(record: &Record) -> String {
+    let (planned, done) = (record.planned().unwrap_or(0), record.finished().count());
+    if done >= planned {
+        return String::new();
+    }
+    format!("> **Stopped before its end: {done} of {planned} cells were measured.**\n>\n")
+}
+
+fn resumed(machine: &Machine) -> String {
+    match machine.resumed.as_slice() {
+        [] => String::new(),
+        dates => format!(" Stopped and gone on with: {}.", dates.join(", ")),
+    }
+}
+
+fn section(record: &Record, study: &Study<'_>, suffix: &str) -> Section {
+    let mut section = Section::default();
+    section.say(&format!(
+        "\n## {} instrument, {} endpoints for each Service\n\n{}\n",
         capitalised(study.instrument),
         study.endpoints,
         instrument(study)
-    );
-    for finding in findings::findings(study) {
-        let _ = writeln!(text, "{finding}");
+    ));
+    // Where every operation was measured, the table of ratios says it in less room.
+    if !study.has_every_operation() {
+        section.say(&crossover::summary(study));
     }
-    text.push_str(&ratios::section(study, record));
-    text.push_str(&disruption::section(study, record, suffix));
-    for subject in &SUBJECTS {
-        if study.series(subject.metric).is_empty() {
+    section.say(&ratios::section(study, record));
+    section.add(disruption::section(study, record, suffix));
+    for metric in Metric::all().filter(|metric| subject::has_chart(*metric)) {
+        if study.series(metric).is_empty() {
             continue;
         }
-        let Subject { metric, file, title, meaning, .. } = subject;
-        let _ = write!(
-            text,
-            "\n### {title}\n\n{meaning}\n\n![{title}]({file}{suffix}.svg)\n\n\
-             Median over rounds, and in brackets its 95 % interval:\n\n{}",
-            table::medians(study, *metric)
-        );
-        if metric.is_memory() {
-            let each = table::per_service(study, *metric);
-            let _ = write!(text, "\nFor each Service, without what `none` has:\n\n{each}");
+        section.add(of_metric(record, study, metric, suffix));
+        if metric == Metric::FirstPacketNs {
+            section.add(spread::curves(record, study, metric, suffix));
+            section.add(spread::bars(record, study, metric, suffix));
+            section.add(anatomy::section(study, record, suffix));
         }
-        let Metric::Update(operation, Part::Whole) = *metric else { continue };
-        let parts = table::parts(study, operation);
-        let _ = write!(
-            text,
-            "\nWhere the time goes (medians over rounds, which need not add up):\n\n{parts}"
-        );
     }
-    let _ = write!(
-        text,
-        "\n### All percentiles\n\nThe raw data: [{MEASUREMENTS}]({MEASUREMENTS}), one object a \
-         line; lines with a `round` are single rounds.\n"
+    section.add(crossover::section(record, study, suffix));
+    section.say(&percentiles(study));
+    section
+}
+
+/// A metric against the number of Services: its chart and its tables.
+fn of_metric(record: &Record, study: &Study<'_>, metric: Metric, suffix: &str) -> Section {
+    let mut section = Section::default();
+    let title = format!("{}, by number of Services", metric.title());
+    section.say(&format!("\n### {title}\n\n{}\n\n", subject::meaning(metric)));
+    let mut series = study.series(metric);
+    // Without rules memory grows by noise only, which would fill the chart.
+    series.retain(|s| !metric.is_memory() || s.name != BASELINE);
+    let chart = chart_of(record, study, metric, &series);
+    let file = format!("{}{suffix}.svg", subject::file(metric));
+    section.show(&title, &file, |form| chart::draw(&chart, form));
+    for finding in findings::findings(study, metric) {
+        section.say(&format!("{finding}\n"));
+    }
+    section.say(&format!(
+        "\nMedian over rounds, and in brackets its 95 % interval:\n\n{}",
+        table::medians(study, metric)
+    ));
+    section.say(&raw_data(metric));
+    if metric.is_memory() {
+        let each = table::per_service(study, metric);
+        section.say(&format!("\nFor each Service, without what `none` has:\n\n{each}"));
+    }
+    if let Metric::Update(operation, Part::Whole) = metric {
+        section.say(&format!(
+            "\nWhere the time goes (medians over rounds, which need not add up):\n\n{}",
+            table::parts(study, operation)
+        ));
+    }
+    section
+}
+
+/// Where the figures of a chart are to be had.
+fn raw_data(metric: Metric) -> String {
+    format!("\nRaw data: [{MEASUREMENTS}]({MEASUREMENTS}), lines with the metric `{metric}`.\n")
+}
+
+fn percentiles(study: &Study<'_>) -> String {
+    let mut text = format!(
+        "\n### All percentiles\n\nOf the samples of all rounds together; in brackets the 95 % \
+         interval when rounds are drawn anew. The raw data: [{MEASUREMENTS}]({MEASUREMENTS}), one \
+         object a line; lines with a `round` are single rounds, and `counts` has every sample of \
+         them.\n"
     );
-    let charted = SUBJECTS.iter().map(|s| (s.metric, s.title));
-    for (metric, title) in charted.chain(OTHERS) {
+    let is_whole =
+        |metric: &Metric| !matches!(metric, Metric::Update(_, part) if *part != Part::Whole);
+    for metric in Metric::all().filter(is_whole) {
         if !study.series(metric).is_empty() {
-            let _ = write!(text, "\n**{title}** (`{metric}`)\n\n");
-            text.push_str(&table::percentiles(study, metric));
+            let _ = write!(
+                text,
+                "\n<details><summary>{}</summary>\n\n`{metric}`\n\n{}\n</details>\n",
+                metric.title(),
+                table::percentiles(study, metric)
+            );
         }
     }
     text
@@ -301,33 +215,11 @@ fn instrument(study: &Study<'_>) -> &'static str {
     }
 }
 
-fn draw(
-    record: &Record,
-    study: &Study<'_>,
-    suffix: &str,
-) -> Result<Vec<(String, String)>, ChartError> {
-    let drawn = |subject: &Subject| {
-        let mut series = study.series(subject.metric);
-        // Without rules memory grows by noise only, which would fill the chart.
-        series.retain(|s| !subject.metric.is_memory() || s.name != BASELINE);
-        let unit = study.unit_of(subject.metric);
-        let file = format!("{}{suffix}.svg", subject.file);
-        let chart = chart_of(record, (study, unit), subject, &series);
-        chart::draw(&chart).map(|svg| (file, svg))
-    };
-    SUBJECTS.iter().filter(|s| !study.series(s.metric).is_empty()).map(drawn).collect()
-}
-
-fn chart_of(
-    record: &Record,
-    (study, unit): (&Study<'_>, Unit),
-    subject: &Subject,
-    series: &[Series<'_>],
-) -> Chart {
+fn chart_of(record: &Record, study: &Study<'_>, metric: Metric, series: &[Series<'_>]) -> Chart {
     let rounds = series.iter().flat_map(|s| s.points.iter().map(|p| p.rounds)).max();
-    let machine = &record.machine;
+    let unit = study.unit_of(metric);
     Chart {
-        title: subject.title.to_owned(),
+        title: format!("{}, by number of Services", metric.title()),
         subtitle: vec![
             format!(
                 "{} instrument, {} endpoints a Service. Line: median; band: p01 to p99, all of \
@@ -336,12 +228,20 @@ fn chart_of(
                 study.endpoints,
                 rounds.unwrap_or_default()
             ),
-            format!("{}; {}; {} CPUs.", machine.kernel, machine.cpu, machine.cores),
+            of_machine(&record.machine),
         ],
-        axis: format!("{}, {}", unit.axis(), subject.axis),
+        axis: format!("{}, {}", unit.axis(), subject::axis(metric)),
         unit,
-        lines: series.iter().map(line_of).collect(),
+        across: None,
+        lines: series.iter().map(line_of).filter(|line| !line.points.is_empty()).collect(),
     }
+}
+
+/// What was measured on, for the words above a chart.
+fn of_machine(machine: &Machine) -> String {
+    // What follows the release is the build's date and flags.
+    let kernel: Vec<&str> = machine.kernel.split_whitespace().take(2).collect();
+    format!("{}; {}; CPUs: {}.", kernel.join(" "), machine.cpu, machine.cores)
 }
 
 fn line_of(series: &Series<'_>) -> Line {
@@ -370,7 +270,8 @@ fn left_out(record: &Record) -> String {
         .map(|c| (c.backend.as_str(), c.services, c.cap_seconds, c.capped.as_str()))
         .collect();
     for (backend, size, cap, why) in limits {
-        let _ = writeln!(text, "- {backend} with {} (cap {cap} s): {why}", services(size));
+        let limit = if cap > 0 { format!(" (cap {cap} s)") } else { String::new() };
+        let _ = writeln!(text, "- {backend} with {}{limit}: {why}", services(size));
     }
     for void in record.voided() {
         let _ = writeln!(
@@ -401,7 +302,12 @@ fn closing(machine: &Machine) -> String {
 }
 
 fn facts(machine: &Machine) -> String {
-    let own = [("CPU", &machine.cpu), ("Kernel", &machine.kernel), ("Commit", &machine.commit)];
+    let own = [
+        ("CPU", &machine.cpu),
+        ("Kernel", &machine.kernel),
+        ("Commit", &machine.commit),
+        ("Program (SHA-256)", &machine.program),
+    ];
     let own = own.into_iter().map(|(name, value)| (name, value.as_str()));
     let more = machine.tools.iter().chain(&machine.settings);
     let more = more.map(|(name, value)| (name.as_str(), value.as_str()));

@@ -11,6 +11,8 @@ pub(crate) enum Unit {
     Instructions,
     /// Bytes.
     Bytes,
+    /// How many times as much as something else.
+    Times,
 }
 
 impl Unit {
@@ -28,6 +30,7 @@ impl Unit {
             Self::Nanoseconds => [(1e9, " s"), (1e6, " ms"), (1e3, " µs"), (1.0, " ns")],
             Self::Instructions => [(1e9, " G"), (1e6, " M"), (1e3, " k"), (1.0, "")],
             Self::Bytes => [(1e9, " GB"), (1e6, " MB"), (1e3, " kB"), (1.0, " B")],
+            Self::Times => [(1.0, " ×"); 4],
         };
         let fitting = steps.iter().find(|(size, _)| value.abs() >= *size);
         let (size, suffix) = *fitting.unwrap_or(&steps[3]);
@@ -40,6 +43,7 @@ impl Unit {
             Self::Nanoseconds => "time",
             Self::Instructions => "instructions",
             Self::Bytes => "memory",
+            Self::Times => "times",
         }
     }
 }

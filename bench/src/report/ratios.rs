@@ -5,7 +5,7 @@
 
 use crate::metric::{Metric, Operation};
 use crate::record::Record;
-use crate::report::findings::{NFT, ratio};
+use crate::report::duel::{NFT, ratio};
 use crate::report::quantity::{count, three_digits};
 use crate::report::series::{Series, Study};
 use crate::report::table::{header, missing};

@@ -7,7 +7,7 @@ use crate::metric::{Metric, Operation};
 use crate::plan::BASELINE;
 use crate::record::{Figure, Record};
 use crate::report::quantity::Unit;
-use crate::stats::{self, Interval, Summary};
+use crate::stats::{self, Distribution, Interval, Pool, Summary};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The figures of one instrument.
@@ -41,6 +41,8 @@ pub(crate) struct Point<'a> {
     pub(crate) interval: Option<Interval>,
     /// The median of each round, by round.
     pub(crate) medians: BTreeMap<u32, u64>,
+    /// The samples of each round; records of old do not have them.
+    counts: Vec<&'a Distribution>,
 }
 
 /// Values of a record are far below 2^52, so nothing is lost.
@@ -113,15 +115,17 @@ impl<'a> Study<'a> {
                 && f.backend == figure.backend
                 && f.layout == figure.layout
                 && f.services == figure.services
+                && f.round.is_some()
         };
-        let median = |f: &&Figure| f.round.map(|round| (round, f.summary.p50));
+        let rounds: Vec<&'a Figure> = self.figures.iter().filter(same).copied().collect();
         let ends = figure.p50_low.zip(figure.p50_high);
         Point {
             services: figure.services,
             rounds: figure.rounds,
             summary: &figure.summary,
             interval: ends.map(|(low, high)| Interval { low: real(low), high: real(high) }),
-            medians: self.figures.iter().filter(same).filter_map(median).collect(),
+            medians: rounds.iter().filter_map(|f| Some((f.round?, f.summary.p50))).collect(),
+            counts: rounds.iter().filter_map(|f| f.counts.as_ref()).collect(),
         }
     }
 }
@@ -134,6 +138,11 @@ fn series_name(backend: &str, layout: &str) -> String {
 }
 
 impl Point<'_> {
+    /// All samples of all rounds, where the record has them.
+    pub(crate) fn pool(&self) -> Option<Pool> {
+        (!self.counts.is_empty()).then(|| Pool::of(&self.counts))
+    }
+
     /// The median over rounds of their medians: what intervals are about, and so what laws
     /// and ratios are made from.
     pub(crate) fn middle(&self) -> f64 {
@@ -161,20 +170,24 @@ impl<'a> Series<'a> {
     ) -> Option<Interval> {
         let rounds = self.rounds_of_all_points();
         stats::bootstrap(rounds.len(), seed, |drawn| {
-            let redrawn: Option<Vec<_>> = self
-                .points
-                .iter()
-                .map(|point| {
-                    let of = |i: &usize| point.medians.get(&rounds[*i]).copied().map(real);
-                    let values: Vec<f64> = drawn.iter().filter_map(of).collect();
-                    stats::median(&values).map(|m| (f64::from(point.services), m))
-                })
-                .collect();
-            figure(&redrawn?)
+            let drawn: Vec<u32> = drawn.iter().map(|i| rounds[*i]).collect();
+            figure(&self.redrawn(&drawn)?)
         })
     }
 
-    fn rounds_of_all_points(&self) -> Vec<u32> {
+    /// Number of Services and median over these rounds, of which some may come several times;
+    /// `None` when a point has none of them.
+    pub(crate) fn redrawn(&self, rounds: &[u32]) -> Option<Vec<(f64, f64)>> {
+        let redrawn = |point: &Point<'_>| {
+            let of = |round: &u32| point.medians.get(round).copied().map(real);
+            let values: Vec<f64> = rounds.iter().filter_map(of).collect();
+            stats::median(&values).map(|m| (f64::from(point.services), m))
+        };
+        self.points.iter().map(redrawn).collect()
+    }
+
+    /// The rounds that every point has.
+    pub(crate) fn rounds_of_all_points(&self) -> Vec<u32> {
         let mut sets = self.points.iter().map(|p| p.medians.keys().copied().collect());
         let first: BTreeSet<u32> = sets.next().unwrap_or_default();
         let common = sets.fold(first, |a, b: BTreeSet<u32>| &a & &b);

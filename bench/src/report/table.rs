@@ -4,7 +4,7 @@
 
 use crate::metric::{Metric, Operation, Part};
 use crate::plan::BASELINE;
-use crate::report::findings;
+use crate::report::duel;
 use crate::report::quantity::{Unit, count, three_digits};
 use crate::report::series::{Point, Series, Study, real};
 use std::collections::BTreeSet;
@@ -41,8 +41,8 @@ pub(crate) fn missing() -> String {
 }
 
 fn ratio_of(seed: u64, ours: &Point<'_>, theirs: &Point<'_>) -> String {
-    let ratio = three_digits(findings::ratio(ours, theirs));
-    match findings::ratio_interval(seed, ours, theirs) {
+    let ratio = three_digits(duel::ratio(ours, theirs));
+    match duel::ratio_interval(seed, ours, theirs) {
         Some(i) => format!("{ratio} ({} to {})", three_digits(i.low), three_digits(i.high)),
         None => ratio,
     }
@@ -105,7 +105,8 @@ pub(crate) fn parts(study: &Study<'_>, operation: Operation) -> String {
     text
 }
 
-/// All percentiles of `metric`, a row for each backend and number of Services.
+/// All percentiles of `metric`, a row for each backend and number of Services; those of which
+/// the record has every sample with their 95 % interval over rounds.
 pub(crate) fn percentiles(study: &Study<'_>, metric: Metric) -> String {
     let names = [
         "Services",
@@ -123,20 +124,16 @@ pub(crate) fn percentiles(study: &Study<'_>, metric: Metric) -> String {
     ];
     let mut text = header("Backend", &names);
     let baseline = study.series_of(metric, BASELINE);
-    let unit = study.unit_of(metric);
     for series in study.series(metric) {
         for point in &series.points {
-            let s = point.summary;
-            let values = [s.min, s.p01, s.p50, s.p90, s.p99, s.p999, s.max, s.mad];
-            let values: Vec<String> = values.iter().map(|v| unit.format(real(*v))).collect();
             let _ = writeln!(
                 text,
                 "| {} | {} | {} | {} | {} | {} |",
                 series.name,
                 count(point.services),
                 point.rounds,
-                s.n,
-                values.join(" | "),
+                point.summary.n,
+                values(study, metric, point).join(" | "),
                 ratio(baseline.as_ref(), point),
             );
         }
@@ -144,10 +141,39 @@ pub(crate) fn percentiles(study: &Study<'_>, metric: Metric) -> String {
     text
 }
 
+/// From the smallest to the largest value, and how far they are apart.
+fn values(study: &Study<'_>, metric: Metric, point: &Point<'_>) -> [String; 8] {
+    let (s, pool) = (point.summary, point.pool());
+    let unit = study.unit_of(metric);
+    let plain = |value: u64| unit.format(real(value));
+    let with_interval = |value: u64, per_mille: usize| {
+        let interval = pool.as_ref().and_then(|p| p.interval(per_mille, study.seed));
+        let interval = interval
+            .map(|i| format!(" ({} to {})", unit.format(i.low), unit.format(i.high)))
+            .unwrap_or_default();
+        plain(value) + &interval
+    };
+    [
+        plain(s.min),
+        with_interval(s.p01, 10),
+        with_interval(s.p50, 500),
+        with_interval(s.p90, 900),
+        with_interval(s.p99, 990),
+        plain(s.p999),
+        plain(s.max),
+        plain(s.mad),
+    ]
+}
+
 fn ratio(baseline: Option<&Series<'_>>, point: &Point<'_>) -> String {
     let same = baseline.and_then(|b| b.at(point.services));
     let ratio = |b: &Point<'_>| real(point.summary.p50) / real(b.summary.p50.max(1));
     same.map_or_else(missing, |b| three_digits(ratio(b)))
+}
+
+/// The head of a table of words.
+pub(crate) fn header_of_words(names: &[&str]) -> String {
+    format!("| {} |\n|{}\n", names.join(" | "), "---|".repeat(names.len()))
 }
 
 pub(crate) fn header(first: &str, names: &[&str]) -> String {

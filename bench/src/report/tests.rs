@@ -1,8 +1,11 @@
 //! Reports of invented records: what is said, drawn and left unsaid.
 
 use super::*;
-use crate::record::{Absent, Capped, Disruption, Entry, Figure, Slot, Voided};
-use crate::stats::Summary;
+use crate::metric::Operation;
+use crate::record::{
+    Absent, Capped, CpuTime, Disruption, Entry, Figure, Finished, Plan, Slot, Voided,
+};
+use crate::stats::{Distribution, Summary};
 
 const SIZES: [u32; 5] = [1, 10, 100, 1_000, 10_000];
 
@@ -45,6 +48,7 @@ fn figure(backend: &str, metric: Metric, services: u32, round: Option<u32>, all:
         summary: Summary::of(all).expect("samples"),
         p50_low: None,
         p50_high: None,
+        counts: round.map(|_| Distribution::of(all)),
     })
 }
 
@@ -71,7 +75,7 @@ fn record() -> Record {
 }
 
 fn text_of(record: &Record) -> String {
-    let report = Report::of(record).expect("a report");
+    let report = Report::of(record);
     report.files.into_iter().next().expect("a first file").1
 }
 
@@ -86,7 +90,7 @@ fn the_report_opens_with_its_command_and_says_who_wrote_it() {
 /// Set `NFC_BENCH_DRAW=FOLDER` to look at the report.
 #[test]
 fn every_chart_named_in_the_report_is_drawn_and_the_other_way_round() {
-    let report = Report::of(&record()).expect("a report");
+    let report = Report::of(&record());
     if let Some(folder) = std::env::var_os("NFC_BENCH_DRAW") {
         for (name, text) in &report.files {
             std::fs::write(std::path::Path::new(&folder).join(name), text).expect("written");
@@ -94,11 +98,22 @@ fn every_chart_named_in_the_report_is_drawn_and_the_other_way_round() {
     }
     let text = &report.files[0].1;
     let charts: Vec<_> = report.files[1..].iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(charts, ["first-packet.svg", "cold-load.svg"]);
-    for chart in charts {
+    let expected = [
+        "report.html",
+        "first-packet.svg",
+        "first-packet-spread.svg",
+        "first-packet-bars.svg",
+        "cold-load.svg",
+        "first-packet-crossover.svg",
+        "cold-load-crossover.svg",
+    ];
+    assert_eq!(charts, expected);
+    for chart in &charts[1..] {
         assert!(text.contains(&format!("({chart})")), "{chart} is not shown");
     }
-    assert_eq!(text.matches(".svg)").count(), 2);
+    assert_eq!(text.matches(".svg)").count(), charts.len() - 1);
+    let page = &report.files[1].1;
+    assert_eq!(page.matches("<svg").count(), 2 * (charts.len() - 1));
 }
 
 #[test]
@@ -113,10 +128,14 @@ fn findings_name_the_laws_behind_the_figures() {
     check(&["- nft: 805 µs at 1 Service", "**linear**, growth exponent 1.00 (95 % interval "]);
     check(&["- iptables: 3.02 ms at 1 Service", "**quadratic**, growth exponent 2.00"]);
     check(&["- iptables: 3.02 ms at 1 Service", ", 96.8 times from 1,000 to 10,000."]);
-    check(&["- iptables : nft: 0.95 at 1 Service, 5.32 at 10,000 Services"]);
-    check(&["iptables is faster from 1 to 100; nft is faster from 1,000 to 10,000."]);
+    check(&["- iptables : nft: 0.95 (0.95 to 0.95) at 1 Service, 5.32 (5.32 to 5.32) at 10,000"]);
+    check(&["iptables is faster from 1 to 100 (p < 0.0001, A 0.00); nft is faster from 1,000"]);
+    check(&["| First packet of a connection | iptables | ahead from 1,000 Services on (crossing"]);
+    check(&["  - At 1 Service: iptables 4.15 µs, nft 4.34 µs."]);
+    check(&["  - nft against iptables: ahead from 1,000 Services on (crossing at about 134; "]);
+    check(&["; at 10,000 Services iptables takes 5.32 (5.32 to 5.32) times as long (p < 0.0001"]);
     check(&["| 10,000 |", "25.2 µs", "5.32 (5.32 to 5.32)"]);
-    check(&["Noise: all 50 blocks"]);
+    check(&["> **Not disturbed.** All 50 blocks"]);
 }
 
 #[test]
@@ -163,7 +182,48 @@ fn noisy_baselines_are_pointed_out() {
             f.summary.p50 *= 2;
         }
     }
-    assert!(text_of(&record).contains("Noise: 5 of 50 blocks"));
+    let text = text_of(&record);
+    assert!(
+        text.contains("5 of 50 blocks without rules had a median more than 5 % away"),
+        "{text}"
+    );
+    assert!(text.contains("(round 4 with 1 Service +100 %, "), "{text}");
+}
+
+fn finished(round: u32, own_ms: u64, user_ms: u64, steal_ms: u64) -> Entry {
+    Entry::Finished(Finished {
+        instrument: "native".to_owned(),
+        backend: "nft".to_owned(),
+        services: 10,
+        endpoints: 3,
+        round,
+        cpus: Some(CpuTime { capacity_ms: 2_000, own_ms, user_ms, system_ms: 10, steal_ms }),
+    })
+}
+
+/// The first lines say what a reader has to know before any figure.
+#[test]
+fn a_run_beside_others_is_said_to_be_disturbed_before_anything_else() {
+    let head = |entries: Vec<Entry>| -> String {
+        let mut record = record();
+        record.entries.extend(entries);
+        text_of(&record).lines().take(12).collect()
+    };
+    let quiet = head((0..10).map(|round| finished(round, 900, 960, 0)).collect());
+    assert!(!quiet.contains("Disturbed") && quiet.contains("had 3 % of the CPUs"), "{quiet}");
+    let beside = head((0..10).map(|round| finished(round, 500, 1_990, 0)).collect());
+    let words =
+        "> **Disturbed run: in 10 of 10 cells other programs had more than 15 % of the CPUs";
+    assert!(beside.contains(words), "{beside}");
+    let stolen = head((0..10).map(|round| finished(round, 900, 960, 200)).collect());
+    assert!(stolen.contains("> **Disturbed run: in 10 of 10 cells the host took"), "{stolen}");
+}
+
+#[test]
+fn a_run_that_was_stopped_says_how_much_of_it_there_is() {
+    let mut record = record();
+    record.entries.extend([Entry::Plan(Plan { cells: 75 }), finished(0, 900, 960, 0)]);
+    assert!(text_of(&record).contains("**Stopped before its end: 1 of 75 cells were measured.**"));
 }
 
 /// A peer that stops early is extrapolated, and the table says so.
@@ -224,7 +284,7 @@ fn what_packets_noticed_is_added_up_and_drawn() {
         record.entries.push(disruption("iptables", round, lost));
         record.entries.push(disruption("nft-constant-time", round, 0));
     }
-    let report = Report::of(&record).expect("a report");
+    let report = Report::of(&record);
     let text = &report.files[0].1;
     assert!(text.contains("iptables: 2000 updates, 10000 packets: **2 lost and 0 wrong**; 0.1 %"));
     assert!(text.contains("nft-constant-time: 2000 updates, 10000 packets: no packet was lost"));
@@ -248,16 +308,17 @@ fn instruments_are_never_mixed() {
         other => other,
     });
     record.entries.extend(guest);
-    let report = Report::of(&record).expect("a report");
+    let report = Report::of(&record);
     let names: Vec<_> = report.files.iter().map(|(name, _)| name.as_str()).collect();
     assert!(names.contains(&"first-packet-guest-3.svg"), "{names:?}");
-    let guest = &report.files[1..].iter().find(|(n, _)| n.contains("guest")).expect("drawn").1;
-    assert!(!guest.contains("iptables") && guest.contains("17.1 k at 10k"), "{names:?}");
+    let guest = report.files.iter().find(|(name, _)| name == "first-packet-guest-3.svg");
+    let guest = &guest.expect("drawn").1;
+    assert!(!guest.contains(">iptables<") && guest.contains("17.1 k at 10k"), "{names:?}");
 }
 
 #[test]
 fn the_same_record_gives_the_same_report() {
-    assert_eq!(Report::of(&record()).expect("one"), Report::of(&record()).expect("two"));
+    assert_eq!(Report::of(&record()), Report::of(&record()));
 }
 
 /// One round gives no interval, and no claim about who is faster.

@@ -23,7 +23,7 @@ use nfc_backend::{Apply, Recorder, Step};
 use nfc_ir::synth::Dice;
 use nfc_ir::{Ir, Outcome, ProxyMode, eval};
 use nfc_kernel::{Kernel, monotonic_ns, pin_to_cpu, sysctl};
-use nfc_lab::{Probe, Schedule, Scheduled, World};
+use nfc_lab::{Probe, Schedule, Scheduled, Sender, World};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -86,13 +86,20 @@ pub fn run(
             .iter()
             .flat_map(|c| [(*c, Operation::FullResync), (*c, Operation::EndpointSwapped)])
             .collect();
-        plan::dice(scenario.seed, u64::from(round) << 32 | 3).shuffle(&mut jobs);
+        plan::dice(scenario.scope.seed, u64::from(round) << 32 | 3).shuffle(&mut jobs);
         for (contender, operation) in jobs {
             let cell = Cell { round, backend: contender.name(), services: disruption.services };
+            if session.is_stopping() {
+                return Ok(());
+            }
+            if session.earlier().has_disruption(&cell, operation) {
+                continue;
+            }
             session.say(&format!("packets while {} does {}", cell.backend, operation.name()));
             let stage = Stage { scenario, disruption, contender, cell: &cell };
             match stage.measure(operation, session.instrument()) {
                 Ok(entry) => session.append(vec![entry])?,
+                Err(_) if session.is_stopping() => return Ok(()),
                 Err(error) => session.void(&cell, &error)?,
             }
             session.rest(cell.services);
@@ -113,14 +120,14 @@ impl Stage<'_> {
     fn measure(&self, operation: Operation, instrument: &str) -> anyhow::Result<Entry> {
         let Self { scenario, disruption, contender, cell } = self;
         let world = topology::world()?;
-        let size = (cell.services, scenario.endpoints);
-        let ir = topology::services(scenario.protocol, size, &world);
+        let size = (cell.services, scenario.scope.endpoints);
+        let ir = topology::services(scenario.scope.protocol, size, &world);
         let ir = ir.map_err(|flaws| anyhow::anyhow!("flawed: {flaws:?}"))?;
         let cold = || Loaded::cold(contender, monotonic_ns, ir.clone(), &mut Kernel::new());
         let (mut loaded, _) = world.node().run(cold)?.context("loading the rules")?;
         // Kernels whose table is large enough do without.
         let _ = world.node().run(|| sysctl::write(FORGET.0, FORGET.1))?;
-        let mut dice = plan::dice(scenario.seed, u64::from(cell.round) << 32 | 4);
+        let mut dice = plan::dice(scenario.scope.seed, u64::from(cell.round) << 32 | 4);
         let places: Vec<u32> =
             (0..UPDATED.min(cell.services)).map(|n| n * (cell.services / UPDATED).max(1)).collect();
         let work = match operation {
@@ -138,9 +145,9 @@ impl Stage<'_> {
             instrument: instrument.to_owned(),
             backend: cell.backend.clone(),
             services: cell.services,
-            endpoints: scenario.endpoints,
+            endpoints: scenario.scope.endpoints,
             round: cell.round,
-            seed: scenario.seed,
+            seed: scenario.scope.seed,
             operation: operation.name().to_owned(),
             updates: u32::try_from(done.spans.len())?,
             packet_interval_ns: self.packet_interval_ns(),
@@ -187,8 +194,9 @@ impl Stage<'_> {
         places: &[u32],
     ) -> anyhow::Result<Work> {
         let Self { scenario, disruption, cell, contender } = self;
-        let protocol = scenario.protocol.into();
-        let mut alterer = Alterer::new(Dice::new(0), protocol, cell.services, scenario.endpoints);
+        let protocol = scenario.scope.protocol.into();
+        let mut alterer =
+            Alterer::new(Dice::new(0), protocol, cell.services, scenario.scope.endpoints);
         let mut states = vec![ir.clone()];
         for place in places {
             let last = states.last().unwrap_or(ir);
@@ -217,7 +225,7 @@ impl Stage<'_> {
     }
 
     fn meaning(&self, world: &World, ir: &Ir, mode: ProxyMode, service: SocketAddr) -> Outcome {
-        eval(ir, mode, &topology::packet(self.scenario.protocol, world, service))
+        eval(ir, mode, &topology::packet(self.scenario.scope.protocol, world, Sender::Pod, service))
     }
 
     /// As many destinations as the longest work takes: every other packet goes to a Service
@@ -244,7 +252,7 @@ impl Stage<'_> {
         let start_ns = monotonic_ns() + START_NS;
         let interval_ns = self.packet_interval_ns();
         let schedule = Schedule { start_ns, interval_ns, patience: PATIENCE };
-        let protocol = self.scenario.protocol.into();
+        let protocol = self.scenario.scope.protocol.into();
         std::thread::scope(|scope| {
             let updater = scope.spawn(|| {
                 let done = update_all(world, work, start_ns + LEAD_NS, other_cpu(cpu));

@@ -13,20 +13,20 @@ mod scenario;
 pub use limits::Limits;
 pub use scenario::{Disruption, Kind, UpdateScenario};
 
-use crate::altered::Alterer;
 use crate::contender::Contender;
 use crate::load;
 use crate::metric::{Metric, Operation};
 use crate::plan::{self, Cell};
 use crate::probe::Bench;
 use crate::record::{Capped, Entry};
+use crate::repeat::Updates;
 use crate::report::services;
 use crate::run::Session;
 use crate::tally::CellSamples;
 use crate::topology;
 use crate::update::{Loaded, Parts};
 use anyhow::Context as _;
-use nfc_ir::{Family, ServiceName};
+use nfc_ir::{Family, Ir};
 use nfc_kernel::{Kernel, monotonic_ns};
 use nfc_lab::World;
 use std::collections::BTreeSet;
@@ -46,8 +46,16 @@ const OPERATIONS: [Operation; 9] = [
     Operation::FullResync,
 ];
 
-/// How often an operation on everything is repeated in a round.
-const LARGE_UPDATES: u32 = 1;
+/// How often an operation is performed without and with the clock on in a round, where small
+/// ones are made `small` times. The first time of small ones does not count: it makes what is
+/// needed for Services of another number of endpoints than all have, which in a real cluster
+/// is there.
+fn times(operation: Operation, small: u32) -> (u32, u32) {
+    match operation {
+        Operation::ReadBack | Operation::Churn | Operation::FullResync => (0, 1),
+        _ => (1, small),
+    }
+}
 
 /// How many Services are verified besides those that were changed.
 const VERIFIED: u32 = 64;
@@ -65,14 +73,14 @@ pub fn cells(scenario: &UpdateScenario, backends: &[String]) -> Vec<Cell> {
             let services = *services;
             backends.iter().map(move |b| Cell { round, backend: b.clone(), services })
         };
-        let mut cells: Vec<Cell> = scenario.services.iter().flat_map(of).collect();
-        plan::dice(scenario.seed, u64::from(round)).shuffle(&mut cells);
+        let mut cells: Vec<Cell> = scenario.scope.services.iter().flat_map(of).collect();
+        plan::dice(scenario.scope.seed, u64::from(round)).shuffle(&mut cells);
         if round == 0 {
             cells.sort_by_key(|cell| cell.services);
         }
         cells
     };
-    (0..scenario.rounds).flat_map(round).collect()
+    (0..scenario.scope.rounds).flat_map(round).collect()
 }
 
 /// What became of a cell.
@@ -95,10 +103,21 @@ pub fn run(
     let mut limits = Limits::new(scenario.cap(), slow, scenario.slow_rounds);
     let names: Vec<String> = contenders.iter().map(Contender::name).collect();
     let plan = cells(scenario, &names);
-    session.plan(&plan);
+    session.plan(&plan)?;
     for cell in &plan {
+        if session.is_stopping() {
+            break;
+        }
+        if session.earlier().has(cell) {
+            match session.earlier().load(cell) {
+                Some(load) => limits.loaded(cell, load),
+                None if session.earlier().is_capped(cell) => limits.stop(cell),
+                None => {}
+            }
+            continue;
+        }
         if !limits.allow(cell) {
-            session.pass(cell);
+            session.pass(cell)?;
             continue;
         }
         let hopeless = limits.hopeless(cell);
@@ -121,9 +140,10 @@ pub fn run(
                 limits.stop(cell);
                 session.append(vec![capped(scenario, cell, why)])?;
             }
+            Err(_) if session.is_stopping() => break,
             Err(error) => session.void(cell, &error)?,
         }
-        session.end(cell);
+        session.end(cell)?;
     }
     match &scenario.disruption {
         Some(disruption) => disruption::run(scenario, disruption, contenders, session),
@@ -135,7 +155,7 @@ fn capped(scenario: &UpdateScenario, cell: &Cell, why: String) -> Entry {
     Entry::Capped(Capped {
         backend: cell.backend.clone(),
         services: cell.services,
-        endpoints: scenario.endpoints,
+        endpoints: scenario.scope.endpoints,
         round: cell.round,
         cap_seconds: scenario.cap_seconds,
         capped: why,
@@ -153,8 +173,8 @@ fn measure(
     let contender = contenders.iter().find(|c| c.name() == cell.backend);
     let contender = contender.with_context(|| format!("{} is not there", cell.backend))?;
     let world = topology::world()?;
-    let size = (cell.services, scenario.endpoints);
-    let ir = topology::services(scenario.protocol, size, &world);
+    let size = (cell.services, scenario.scope.endpoints);
+    let ir = topology::services(scenario.scope.protocol, size, &world);
     let ir = ir.map_err(|flaws| anyhow::anyhow!("the made-up Services are flawed: {flaws:?}"))?;
     let mut kernel = Kernel::new().with_process_deadline(scenario.cap());
     std::thread::sleep(SETTLE);
@@ -208,79 +228,40 @@ impl CellStudy<'_> {
         samples: &mut CellSamples,
     ) -> anyhow::Result<Option<String>> {
         let Self { scenario, cell, .. } = *self;
-        let part = u64::from(cell.round) << 32 | 1;
-        let dice = plan::dice(scenario.seed, part);
-        let protocol = scenario.protocol.into();
-        let mut alterer = Alterer::new(dice, protocol, cell.services, scenario.endpoints);
-        let mut changed = BTreeSet::new();
+        let before = loaded.ir().clone();
+        let mut updates = Updates::new(&scenario.scope, cell, self.world, loaded);
         for operation in OPERATIONS {
             if operation == Operation::FullResync {
-                self.verify(loaded, &changed)?;
+                self.verify(updates.ir(), updates.frontends(&before))?;
             }
             let begun = Instant::now();
-            let performed = self.perform(operation, &mut alterer, loaded, &mut changed);
-            match performed {
+            let budget = Duration::from_secs(scenario.operation_seconds.into());
+            let times = times(operation, scenario.scope.updates);
+            match updates.repeat(operation, times, Some(budget), &mut self.kernel) {
                 Ok(values) => keep(samples, values),
                 Err(_) if begun.elapsed() >= scenario.cap() => {
                     let name = operation.name();
                     let cap = scenario.cap_seconds;
                     return Ok(Some(format!("{name} did not end within {cap} s")));
                 }
-                Err(error) => return Err(error.context(operation.name())),
+                Err(error) => return Err(error),
             }
         }
-        self.verify(loaded, &changed)?;
+        self.verify(updates.ir(), updates.frontends(&before))?;
         Ok(None)
-    }
-
-    /// Repeats an operation. The first time does not count where there are several: it makes
-    /// what is needed for Services of another number of endpoints than all have, which in a
-    /// real cluster is there.
-    fn perform(
-        &mut self,
-        operation: Operation,
-        alterer: &mut Alterer,
-        loaded: &mut Loaded<'_>,
-        changed: &mut BTreeSet<ServiceName>,
-    ) -> anyhow::Result<Vec<(Metric, u64)>> {
-        let (untimed, timed) = match operation {
-            Operation::ReadBack | Operation::Churn | Operation::FullResync => (0, LARGE_UPDATES),
-            _ => (1, self.scenario.updates),
-        };
-        let budget = Duration::from_secs(self.scenario.operation_seconds.into());
-        let begun = Instant::now();
-        let mut values = Vec::new();
-        for n in 0..untimed + timed {
-            if n > untimed && begun.elapsed() > budget {
-                break;
-            }
-            let altered = alterer.after(operation, loaded.ir());
-            let altered = altered.map_err(|flaws| anyhow::anyhow!("flawed: {flaws:?}"))?;
-            changed.extend(altered.service.clone());
-            let perform = || loaded.perform(operation, altered, &mut self.kernel);
-            let Some(parts) = self.world.node().run(perform)?? else { break };
-            if n >= untimed {
-                values.extend(parts.by_metric(operation));
-            }
-        }
-        Ok(values)
     }
 
     /// Sends packets to the Services that were changed and to some others, and sees that they
     /// come out where they should.
-    fn verify(&self, loaded: &Loaded<'_>, changed: &BTreeSet<ServiceName>) -> anyhow::Result<()> {
+    fn verify(&self, ir: &Ir, mut destinations: BTreeSet<SocketAddr>) -> anyhow::Result<()> {
         let Self { scenario, cell, .. } = self;
-        let ir = loaded.ir();
-        let touched = ir.services().iter().filter(|s| changed.contains(&s.name));
-        let mut destinations: BTreeSet<SocketAddr> =
-            touched.map(|s| SocketAddr::new(s.cluster_ip, s.port.get())).collect();
-        let mut dice = plan::dice(scenario.seed, u64::from(cell.round) << 32 | 2);
+        let mut dice = plan::dice(scenario.scope.seed, u64::from(cell.round) << 32 | 2);
         // A Service that was removed answers as `eval` says: not at all.
         let some = (0..VERIFIED).map(|_| load::service(dice.below(cell.services)));
         destinations.extend(some);
         debug_assert_eq!(ir.family(), Family::Ipv4, "made-up Services of a bench are IPv4");
         let mode = self.contender.mode();
-        Bench::verified(scenario.protocol, self.world, (ir, mode), destinations)
+        Bench::verified(scenario.scope.protocol, self.world, (ir, mode), &destinations)
             .map(drop)
             .with_context(|| format!("the rules for {} are wrong", services(cell.services)))
     }
@@ -290,8 +271,8 @@ impl CellStudy<'_> {
         let order = memory::Order {
             backend: self.cell.backend.clone(),
             services: self.cell.services,
-            endpoints: self.scenario.endpoints,
-            protocol: self.scenario.protocol,
+            endpoints: self.scenario.scope.endpoints,
+            protocol: self.scenario.scope.protocol,
         };
         // The client's namespace is as empty as a new one: no rule was ever there.
         memory::peaks(&order, world.client())
@@ -313,8 +294,8 @@ mod tests {
         let scenario = UpdateScenario::update().expect("it comes with the program");
         let names = ["nft", "iptables", "nft/text"].map(str::to_owned);
         let plan = cells(&scenario, &names);
-        let a_round = names.len() * scenario.services.len();
-        assert_eq!(plan.len(), a_round * scenario.rounds as usize);
+        let a_round = names.len() * scenario.scope.services.len();
+        assert_eq!(plan.len(), a_round * scenario.scope.rounds as usize);
         assert!(plan[..a_round].is_sorted_by_key(|cell| cell.services));
         assert!(!plan[a_round..2 * a_round].is_sorted_by_key(|cell| cell.services));
         let second: BTreeSet<_> = plan[a_round..2 * a_round].iter().collect();

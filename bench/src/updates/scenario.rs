@@ -2,31 +2,18 @@
 //!
 //! Invariant: knows no backend but by its name, and nothing of the kernel.
 
-use crate::scenario::{Overrides, ScenarioError, Transport, distinct, in_range};
+use crate::scenario::{Overrides, ScenarioError, Scope, distinct, in_range, read};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// What is to be measured of updates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct UpdateScenario {
     /// Which kind of scenario this is.
     pub study: Kind,
-    /// One line for people.
-    pub about: String,
-    /// How many Services there are, ascending: one cell for each number.
-    pub services: Vec<u32>,
-    /// How many endpoints each Service has.
-    pub endpoints: u32,
-    /// Who is measured: names of backends, such a name with `/text` for its text loaded by
-    /// its own tool, and `kube-proxy-1.36` for the ruleset of that release.
-    pub backends: Vec<String>,
-    /// Protocol of the Services.
-    pub protocol: Transport,
-    /// How often each cell is measured, each time in fresh namespaces with a fresh load.
-    pub rounds: u32,
-    /// How often each small update is made in a round.
-    pub updates: u32,
+    /// What every scenario says; the numbers of Services ascend.
+    #[serde(flatten)]
+    pub scope: Scope,
     /// After so many seconds an operation is not repeated again within a round.
     pub operation_seconds: u32,
     /// Whoever needs longer than this to load a size is not asked for larger ones.
@@ -37,8 +24,6 @@ pub struct UpdateScenario {
     pub slow_rounds: u32,
     /// In how many rounds the memory of a load is measured.
     pub memory_rounds: u32,
-    /// From which order, targets and intervals follow.
-    pub seed: u64,
     /// Packets while updates are made; without it there are none.
     pub disruption: Option<Disruption>,
 }
@@ -93,8 +78,7 @@ impl UpdateScenario {
     ///
     /// [`ScenarioError`], with the place in the text.
     pub fn from_toml(text: &str) -> Result<Self, ScenarioError> {
-        let format = |e: toml::de::Error| ScenarioError::Format(e.to_string());
-        toml::from_str::<Self>(text).map_err(format)?.checked()
+        read::<Self>(text)?.checked()
     }
 
     /// The scenario as TOML, which [`from_toml`](Self::from_toml) reads back.
@@ -110,27 +94,16 @@ impl UpdateScenario {
     ///
     /// [`ScenarioError`] when it cannot be run so.
     pub fn with(self, overrides: Overrides) -> Result<Self, ScenarioError> {
-        let services = overrides.services.unwrap_or(self.services);
-        let backends = overrides.backends.unwrap_or(self.backends);
-        let rounds = overrides.rounds.unwrap_or(self.rounds);
-        let most = services.iter().max().copied().unwrap_or(1);
+        let scope = self.scope.with(overrides);
+        let most = scope.services.iter().max().copied().unwrap_or(1);
         let disruption = self.disruption.map(|d| Disruption {
             services: d.services.min(most),
-            backends: d.backends.into_iter().filter(|b| backends.contains(b)).collect(),
-            rounds: d.rounds.min(rounds),
+            backends: d.backends.into_iter().filter(|b| scope.backends.contains(b)).collect(),
+            rounds: d.rounds.min(scope.rounds),
             ..d
         });
-        Self {
-            services,
-            backends,
-            rounds,
-            endpoints: overrides.endpoints.unwrap_or(self.endpoints),
-            protocol: overrides.protocol.unwrap_or(self.protocol),
-            seed: overrides.seed.unwrap_or(self.seed),
-            disruption: disruption.filter(|d| !d.backends.is_empty()),
-            ..self
-        }
-        .checked()
+        let disruption = disruption.filter(|d| !d.backends.is_empty());
+        Self { scope, disruption, ..self }.checked()
     }
 
     /// The longest that a load may take.
@@ -140,17 +113,11 @@ impl UpdateScenario {
     }
 
     fn checked(mut self) -> Result<Self, ScenarioError> {
-        in_range("endpoints", self.endpoints, 2, 1_000)?;
-        in_range("rounds", self.rounds, 1, 1_000)?;
-        in_range("updates", self.updates, 1, 1_000)?;
+        // A Service without endpoints is another thing, and one Service less would be none.
+        self.scope.check(2)?;
         in_range("cap_seconds", self.cap_seconds, 1, 3_600)?;
         in_range("slow_rounds", self.slow_rounds, 1, 1_000)?;
-        for services in &self.services {
-            in_range("services", *services, 2, 1_000_000)?;
-        }
-        distinct("services", &self.services)?;
-        distinct("backends", &self.backends)?;
-        self.services.sort_unstable();
+        self.scope.services.sort_unstable();
         if let Some(disruption) = &self.disruption {
             disruption.check()?;
         }
@@ -182,13 +149,13 @@ mod tests {
     #[test]
     fn the_scenario_that_comes_along_survives_being_written() {
         assert_eq!(UpdateScenario::from_toml(&update().to_toml()), Ok(update()));
-        assert!(update().services.is_sorted());
+        assert!(update().scope.services.is_sorted());
     }
 
     #[test]
     fn everybody_it_names_is_there() {
         let disruption = update().disruption.expect("packets are sent");
-        for name in update().backends.iter().chain(&disruption.backends) {
+        for name in update().scope.backends.iter().chain(&disruption.backends) {
             assert!(crate::contender::Contender::find(name).is_some(), "{name}");
         }
     }
@@ -201,7 +168,7 @@ mod tests {
             ..Overrides::default()
         };
         let scenario = update().with(overrides).expect("fine");
-        assert_eq!(scenario.services, [50, 500]);
+        assert_eq!(scenario.scope.services, [50, 500]);
         let disruption = scenario.disruption.expect("nft is still there");
         assert_eq!((disruption.services, disruption.backends), (500, vec!["nft".to_owned()]));
         let peers = Overrides {

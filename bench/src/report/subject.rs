@@ -1,0 +1,123 @@
+//! What is said of a metric where it is shown: the name of its chart, its axis, its meaning.
+//!
+//! Invariant: words only; a metric that has none of its own here is shown all the same.
+
+use crate::metric::{Metric, Operation, Part, Sort};
+
+/// The beginning of the name of its chart: `first-packet`, `cold-load`.
+pub(crate) fn file(metric: Metric) -> String {
+    let name = metric.to_string();
+    name.trim_end_matches("_ns").replace('_', "-")
+}
+
+/// Whether it has a chart of its own: parts of updates are in the tables of their wholes, the
+/// places in the list and the instrument's own cost in the findings, and layers in a chart of
+/// theirs.
+pub(crate) fn has_chart(metric: Metric) -> bool {
+    match metric {
+        Metric::FirstPacketFirstNs
+        | Metric::FirstPacketMiddleNs
+        | Metric::FirstPacketLastNs
+        | Metric::EmptySendNs => false,
+        Metric::Update(_, part) => part == Part::Whole,
+        _ => metric.sort() != Sort::Layer,
+    }
+}
+
+/// What its values are measured from and to.
+pub(crate) fn axis(metric: Metric) -> &'static str {
+    match metric {
+        Metric::ConnectionNs => "from connect to closed at both ends",
+        Metric::UnknownPortNs => "from send to refusal or departure",
+        Metric::KernelBytes => "more than before the load",
+        Metric::LoadPeakBytes => "resident, itself and all Services included",
+        Metric::ToolPeakBytes => "resident",
+        Metric::Update(Operation::NoOp | Operation::ReadBack, _) => {
+            "from Services in memory to knowing that nothing is to do"
+        }
+        Metric::Update(..) => "from Services in memory to rules in force",
+        _ => "from send to arrival",
+    }
+}
+
+/// What it says, and what it does not.
+pub(crate) fn meaning(metric: Metric) -> &'static str {
+    match metric {
+        Metric::FirstPacketNs => {
+            "Each packet is a new connection to a Service chosen uniformly: it walks the rules. \
+             For iptables p01 to p99 is the spread over positions in the list. One packet at a \
+             time (closed loop)."
+        }
+        Metric::FirstPacketMasqueradedNs => {
+            "The same from outside of the cluster: the source is rewritten too."
+        }
+        Metric::MissPacketNs => {
+            "A new connection to an address that no Service has: what everybody else's traffic \
+             pays for the rules."
+        }
+        Metric::UnknownPortNs => {
+            "A new connection to a Service's address, but to a port that it does not have."
+        }
+        Metric::EstablishedPacketNs => {
+            "The kernel knows the connection and the rules for Services are not walked. What is \
+             left is connection tracking and the hooks that a backend occupies; the number of \
+             Services should make no difference."
+        }
+        Metric::ConnectionNs => {
+            "A real TCP connection between two sockets, all its packets and both stacks: what an \
+             application pays at most, and in which the rules weigh least. One at a time \
+             (closed loop)."
+        }
+        Metric::Update(operation, _) => meaning_of_update(operation),
+        Metric::KernelBytes => {
+            "Unreclaimable slabs, vmalloc and per-CPU memory of the whole machine, before and \
+             after. Whatever else the machine does meanwhile is in it, and pages that the kernel \
+             had in reserve are not: read it as a slope, not to the byte."
+        }
+        Metric::LoadPeakBytes => {
+            "Of a fresh process that makes the Services, loads them and ends (`VmHWM`). Of peers \
+             it includes making the script, which is ours and not theirs."
+        }
+        Metric::ToolPeakBytes => {
+            "Of the `nft` or `iptables-legacy-restore` process that reads the text (`VmHWM`, \
+             asked every 2 ms, so that the very last growth may be missed)."
+        }
+        _ => "",
+    }
+}
+
+fn meaning_of_update(operation: Operation) -> &'static str {
+    match operation {
+        Operation::ColdLoad => {
+            "From Services in memory until the kernel has every rule: lower, diff, encode, \
+             kernel. iptables includes iptables-legacy-restore, and kube-proxy's rulesets the \
+             nft tool; of those nothing but loading is timed."
+        }
+        Operation::FullResync => {
+            "Everything once more, in place of what is there and without looking at it. nftables \
+             does it in one transaction: packets see the old rules or the new ones. iptables \
+             does it table by table."
+        }
+        Operation::NoOp => {
+            "The same Services again, while the program that was loaded is remembered: what a \
+             controller pays for an event that changes nothing."
+        }
+        Operation::ReadBack => {
+            "The same Services again, while nothing is remembered: what is there is read and \
+             compared, as `nfc apply` does on a node that has rules."
+        }
+        Operation::EndpointAdded => {
+            "From Services in memory with one endpoint more until the kernel has it: lower, \
+             diff, encode, kernel. Everything loaded stays in place. Another Service got one \
+             before, untimed, so that nothing is made for the first time; with 1 Service there \
+             is no other."
+        }
+        Operation::EndpointSwapped => {
+            "One endpoint goes and another takes its place, as in a rolling update."
+        }
+        Operation::EndpointRemoved => "The Service has others left.",
+        Operation::ServiceAdded => "A Service with as many endpoints as the others.",
+        Operation::ServiceRemoved => "With all its endpoints.",
+        Operation::Churn => "All at once, in one update.",
+    }
+}
