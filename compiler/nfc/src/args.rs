@@ -4,6 +4,14 @@
 //!
 //! Invariant: words only; nothing here reads a file or knows what a setting does.
 
+use crate::check_command::Check;
+use crate::completions_command::Completions;
+use crate::diff_command::Diff;
+use crate::doctor_command::Doctor;
+use crate::explain_command::Explain;
+use crate::inspect_command::Inspect;
+use crate::lab_command::Lab;
+use crate::man_command::ManPages;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use nfc_ir::{Family, IpvsScheduler};
@@ -27,6 +35,12 @@ Examples:
   kubectl get services,endpointslices,nodes -A -o yaml | nfc compile --backend iptables --node worker-1 -
   sudo nfc apply --backend nft --netns lab --cluster-cidr 10.244.0.0/16 manifests/
   sudo nfc delete --backend nft --netns lab
+  nfc explain 'tcp 10.244.1.5 > 10.96.45.123:80' svc.yaml
+  nfc diff old.yaml new.yaml
+  nfc check manifests/
+  sudo nfc lab svc.yaml -- curl -s 10.96.45.123
+  sudo nfc doctor --cluster-cidr 10.244.0.0/16 manifests/
+  sudo nfc inspect --watch
 
 Exit codes: 0 done, 1 input refused, 2 the environment lacks something, 3 the kernel refused.")]
 pub(crate) struct Cli {
@@ -39,6 +53,14 @@ pub(crate) enum Command {
     Compile(Compile),
     Apply(Apply),
     Delete(Delete),
+    Explain(Explain),
+    Diff(Diff),
+    Check(Check),
+    Lab(Lab),
+    Doctor(Doctor),
+    Inspect(Inspect),
+    Completions(Completions),
+    Man(ManPages),
 }
 
 /// Print the rules that Services compile to
@@ -89,6 +111,10 @@ pub(crate) struct Apply {
     /// always do).
     #[arg(long)]
     pub(crate) full: bool,
+    /// Change nothing, and print the patch that would be carried out: see `nfc diff --live`.
+    /// Exit code 4 when there is one.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) input: Input,
 }

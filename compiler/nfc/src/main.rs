@@ -8,6 +8,16 @@
 #![allow(clippy::print_stderr, reason = "this is where messages to people are printed")]
 
 mod args;
+mod check_command;
+mod completions_command;
+mod diff_command;
+mod doctor_command;
+mod explain_command;
+mod explain_trace;
+mod inspect_command;
+mod lab_command;
+mod man_command;
+mod progress;
 
 use args::{Apply, BackendArg, Cli, Command, Compile, Delete, Emit, FamilyArg, Input};
 use clap::Parser;
@@ -16,10 +26,11 @@ use nfc_backend::{AnyBackend, Refusal, Unsupported};
 use nfc_ir::{Family, Ir};
 use nfc_kernel::netns::{Guard, NamespaceError};
 use nfc_kernel::{Kernel, Namespace};
-use nfc_manifest::{Diagnostic, Settings};
+use nfc_manifest::{Diagnostic, Document, Loaded, Settings, Source, SourceError, WINDOW_BYTES};
+use progress::Progress;
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -36,6 +47,14 @@ fn main() -> ExitCode {
         Command::Compile(args) => run_compile(args),
         Command::Apply(args) => run_apply(args),
         Command::Delete(args) => run_delete(args),
+        Command::Doctor(args) => doctor_command::run(args),
+        Command::Explain(args) => explain_command::run(args),
+        Command::Diff(args) => diff_command::run(args),
+        Command::Check(args) => check_command::run(args),
+        Command::Inspect(args) => inspect_command::run(args),
+        Command::Lab(args) => lab_command::run(args),
+        Command::Completions(args) => completions_command::run(args),
+        Command::Man(args) => man_command::run(args),
     };
     done.err().unwrap_or(Exit::Done).into()
 }
@@ -51,6 +70,10 @@ enum Exit {
     Environment,
     /// 3: the kernel refused the rules.
     Kernel,
+    /// 4: what was compared differs.
+    Different,
+    /// What the subcommand says it is.
+    Code(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -60,6 +83,8 @@ impl From<Exit> for ExitCode {
             Exit::Input => 1,
             Exit::Environment => 2,
             Exit::Kernel => 3,
+            Exit::Different => 4,
+            Exit::Code(code) => code,
         })
     }
 }
@@ -106,6 +131,9 @@ fn run_apply(args: &Apply) -> Result<(), Exit> {
     let backend = if args.full { whole(&args.backend)? } else { backend(&args.backend)? };
     let irs = read_services(&args.input, backend.as_ref())?;
     let _inside = enter(args.netns.netns.as_deref())?;
+    if args.dry_run {
+        return diff_command::dry_run(backend.as_ref(), &irs, args.input.family);
+    }
     let mut kernel = Kernel::new();
     // Families without Services are cleared, or those of an earlier run would live on.
     let wanted = args.input.family.unwrap_or(FamilyArg::Both).families();
@@ -160,17 +188,40 @@ fn name(asked: &BackendArg) -> Result<&'static str, Exit> {
 /// Reads settings and manifests, and says everything there is to say about them.
 fn read_services(input: &Input, backend: &dyn AnyBackend) -> Result<BTreeMap<Family, Ir>, Exit> {
     let settings = read_settings(input)?.overridden(&input.overrides()).for_mode(backend.mode());
-    let documents = nfc_manifest::source::read(&input.files).map_err(|errors| {
-        errors.iter().for_each(|error| eprintln!("error: {error}"));
-        Exit::Input
-    })?;
-    let loaded = nfc_manifest::load(&documents, &settings).map_err(|d| flawed(&d))?;
+    let loaded = load_manifests(&input.files, &settings)?;
     eprint!("{}", nfc_manifest::render_warnings(&loaded.warnings));
     if loaded.irs.is_empty() {
         eprintln!("warning: no Service of the input is proxied, so there is nothing to say");
         return Ok([(Family::Ipv4, Ir::empty(Family::Ipv4))].into());
     }
     Ok(loaded.irs)
+}
+
+fn load_manifests(files: &[PathBuf], settings: &Settings) -> Result<Loaded, Exit> {
+    let sources = nfc_manifest::source::list(files).map_err(|errors| unreadable(&errors))?;
+    let mut progress = Progress::new(sources.iter().map(Source::size_bytes).sum());
+    let mut count = |bytes| progress.add(bytes);
+    let loaded = nfc_manifest::load_from(&sources, settings, WINDOW_BYTES, &mut count);
+    drop(progress);
+    loaded.map_err(|refused| {
+        if !refused.unreadable.is_empty() {
+            unreadable(&refused.unreadable);
+        }
+        if !refused.errors.is_empty() {
+            flawed(&refused.errors);
+        }
+        Exit::Input
+    })
+}
+
+/// The texts themselves, for those who read them more than once.
+fn read_documents(files: &[PathBuf]) -> Result<Vec<Document>, Exit> {
+    nfc_manifest::source::read(files).map_err(|errors| unreadable(&errors))
+}
+
+fn unreadable(errors: &[SourceError]) -> Exit {
+    errors.iter().for_each(|error| eprintln!("error: {error}"));
+    Exit::Input
 }
 
 fn read_settings(input: &Input) -> Result<Settings, Exit> {
@@ -223,7 +274,8 @@ fn warn_unsupported(backend: &str, unsupported: &[Unsupported]) {
 
 /// What was loaded, and below it what that changed.
 fn receipt(backend: &str, loaded: &load::Loaded) -> String {
-    let head = format!("{backend} {}: {} service ports", loaded.family, loaded.services);
+    let noun = if loaded.services == 1 { "service port" } else { "service ports" };
+    let head = format!("{backend} {}: {} {noun}", loaded.family, loaded.services);
     if loaded.unchanged {
         return format!("{head}, unchanged\n");
     }
@@ -242,4 +294,13 @@ fn print(text: &str) -> Result<(), Exit> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes a file, and the folders on the way to it.
+fn write_file(path: &Path, text: &str) -> Result<(), Exit> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).and_then(|()| std::fs::write(path, text)).map_err(|error| {
+        eprintln!("error: cannot write {}: {error}", path.display());
+        Exit::Environment
+    })
 }

@@ -27,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "nfc-ipvs",
             "nfc-ir",
             "nfc-kernel",
+            "nfc-lab",
             "nfc-manifest",
             "nfc-nft",
         ],

@@ -1,0 +1,226 @@
+//! Rules of others that drop packets on their way to an endpoint.
+//!
+//! `apply` never reads what is not nfc's; this does, and only when the user says so.
+//!
+//! Invariant: reads text and judges by what a rule names: addresses, ports, states. A rule
+//! that names anything else is taken to match: the finding shows it, and a person decides.
+
+use ipnet::IpNet;
+use nfc_ir::{Frontend, Ir};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// A place in somebody else's rules where packets are dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trap {
+    /// Table and chain.
+    pub place: String,
+    /// The rule or policy, as it stands in the listing.
+    pub rule: String,
+    /// Whether it is the policy of a chain, which drops what no rule accepts.
+    pub is_policy: bool,
+}
+
+/// What packets to Services look like after the rewriting.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    addresses: BTreeSet<IpAddr>,
+    ports: BTreeSet<u16>,
+}
+
+impl Traffic {
+    /// The traffic of all Services of `irs`: to their frontends, and to their endpoints.
+    #[must_use]
+    pub fn of<'a>(irs: impl IntoIterator<Item = &'a Ir>) -> Self {
+        let mut traffic = Self::default();
+        for service in irs.into_iter().flat_map(Ir::services) {
+            for endpoint in &service.endpoints {
+                traffic.addresses.insert(endpoint.address.ip());
+                traffic.ports.insert(endpoint.address.port());
+            }
+            for frontend in service.frontends() {
+                match frontend {
+                    Frontend::ClusterIp(ip)
+                    | Frontend::ExternalIp(ip)
+                    | Frontend::LoadBalancerIp(ip) => drop(traffic.addresses.insert(ip)),
+                    Frontend::NodePort(port) => drop(traffic.ports.insert(port.get())),
+                }
+            }
+            traffic.ports.insert(service.port.get());
+        }
+        traffic
+    }
+
+    /// Whether a rule of these words may match. Addresses and ports that it names have to be
+    /// among the traffic's; those after a `!` say nothing.
+    fn may_meet(&self, words: &[&str]) -> bool {
+        if words.contains(&"invalid") || words.contains(&"INVALID") {
+            return false;
+        }
+        let mut blocks = Vec::new();
+        let mut ports = Vec::new();
+        for (i, word) in words.iter().enumerate() {
+            // nft negates with the word before, iptables with the one before that.
+            if words[i.saturating_sub(2)..i].iter().any(|word| word.starts_with('!')) {
+                continue;
+            }
+            if let Some(block) = block(word) {
+                blocks.push(block);
+            }
+            let ports_named = word.split(',').map_while(|port| port.parse::<u16>().ok());
+            if follows_port(&words[..i]) {
+                ports.extend(ports_named);
+            }
+        }
+        let meets = |block: &IpNet| self.addresses.iter().any(|ip| block.contains(ip));
+        (blocks.is_empty() || blocks.iter().any(meets))
+            && (ports.is_empty() || ports.iter().any(|port| self.ports.contains(port)))
+    }
+}
+
+/// Whether what comes after `words` is a port, or one of a set of ports.
+fn follows_port(words: &[&str]) -> bool {
+    let last = words.iter().rev().find(|word| word.parse::<u16>().is_err());
+    last.is_some_and(|word| ["dport", "--dport", "--dports"].contains(word))
+}
+
+fn block(word: &str) -> Option<IpNet> {
+    word.parse().ok().or_else(|| word.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+/// Tables of proxies, which are looked at elsewhere.
+const OURS: [&str; 3] = ["nfc", "nfc-ipvs", "kube-proxy"];
+
+/// The traps in the output of `nft list ruleset`.
+#[must_use]
+pub fn in_nft(listing: &str, traffic: &Traffic) -> Vec<Trap> {
+    let mut traps = Vec::new();
+    let (mut table, mut chain) = (String::new(), None);
+    for line in listing.lines().map(str::trim) {
+        if let Some(head) = line.strip_prefix("table ").and_then(|l| l.strip_suffix(" {")) {
+            head.clone_into(&mut table);
+        } else if let Some(name) = line.strip_prefix("chain ").and_then(|l| l.strip_suffix(" {")) {
+            chain = Some(name.to_owned());
+        } else if line == "}" {
+            chain = None;
+        } else if let Some(chain) = &chain {
+            let name = table.split(' ').nth(1).unwrap_or_default();
+            if OURS.contains(&name) || chain.starts_with("KUBE-") {
+                continue;
+            }
+            let words = words(line);
+            let place = || format!("table {table}, chain {chain}");
+            let is_base = line.starts_with("type ");
+            let is_policy = is_base && line.contains("policy drop") && is_on_the_way(&words);
+            let drops = !is_base && (words.contains(&"drop") || words.contains(&"reject"));
+            if is_policy || (drops && traffic.may_meet(&words)) {
+                traps.push(Trap { place: place(), rule: line.to_owned(), is_policy });
+            }
+        }
+    }
+    traps
+}
+
+/// Whether a base chain sees packets that go through the node.
+fn is_on_the_way(words: &[&str]) -> bool {
+    let hook = words.iter().position(|word| *word == "hook").and_then(|i| words.get(i + 1));
+    hook.is_some_and(|hook| ["prerouting", "forward", "postrouting"].contains(hook))
+}
+
+/// The traps in the output of `iptables-save`.
+#[must_use]
+pub fn in_iptables(listing: &str, traffic: &Traffic) -> Vec<Trap> {
+    let mut traps = Vec::new();
+    let mut table = "";
+    for line in listing.lines() {
+        let (place, is_policy) = if let Some(name) = line.strip_prefix('*') {
+            table = name;
+            continue;
+        } else if let Some(declared) = line.strip_prefix(":FORWARD ") {
+            ("FORWARD", declared.starts_with("DROP"))
+        } else {
+            let rule = line.strip_prefix("-A ").and_then(|l| l.split(' ').next());
+            (rule.unwrap_or_default(), false)
+        };
+        let words = words(line);
+        let target = words.iter().position(|w| *w == "-j").and_then(|i| words.get(i + 1));
+        let drops = target.is_some_and(|target| ["DROP", "REJECT"].contains(target));
+        let is_others = !place.is_empty() && !place.starts_with("KUBE-");
+        if is_policy || (drops && is_others && traffic.may_meet(&words)) {
+            let place = format!("iptables table {table}, chain {place}");
+            traps.push(Trap { place, rule: line.to_owned(), is_policy });
+        }
+    }
+    traps
+}
+
+/// The words of a rule, without the marks of sets.
+fn words(line: &str) -> Vec<&str> {
+    let is_gap = |c: char| c.is_whitespace() || c == '{' || c == '}';
+    let words = line.split(is_gap).map(|word| word.trim_end_matches([',', ';']));
+    words.filter(|word| !word.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nfc_ir::{Endpoint, Family, Node, Protocol, synth};
+
+    fn traffic() -> Traffic {
+        let mut service = synth::service(Family::Ipv4, Protocol::Tcp, 0, 1);
+        service.cluster_ip = "10.96.0.10".parse().expect("an address");
+        service.endpoints = vec![Endpoint::ready("10.244.1.5:8080".parse().expect("an end"))];
+        let ir = Ir::new(Family::Ipv4, Node::default(), vec![service]).expect("valid");
+        Traffic::of([&ir])
+    }
+
+    #[test]
+    fn drops_that_may_meet_a_service_are_found_in_nft() {
+        let listing = "\
+table inet fw {
+	chain forward {
+		type filter hook forward priority filter; policy drop;
+		ct state invalid drop
+		ip daddr 10.244.1.0/24 tcp dport 8080 counter packets 3 bytes 180 drop
+		ip daddr 10.9.9.9 drop
+		tcp dport { 22, 23 } drop
+		ip saddr != 192.0.2.0/24 drop
+		iifname \"eth9\" drop
+	}
+}
+table ip nfc {
+	chain a {
+		drop
+	}
+}
+";
+        let found = in_nft(listing, &traffic());
+        let rules: Vec<_> = found.iter().map(|t| t.rule.as_str()).collect();
+        let expected = [
+            "type filter hook forward priority filter; policy drop;",
+            "ip daddr 10.244.1.0/24 tcp dport 8080 counter packets 3 bytes 180 drop",
+            "ip saddr != 192.0.2.0/24 drop",
+            "iifname \"eth9\" drop",
+        ];
+        assert_eq!(rules, expected);
+        assert!(found[0].is_policy && found[0].place == "table inet fw, chain forward");
+    }
+
+    #[test]
+    fn drops_that_may_meet_a_service_are_found_in_iptables() {
+        let listing = "\
+*filter
+:INPUT DROP [0:0]
+:FORWARD DROP [0:0]
+-A FORWARD -d 10.244.1.5/32 -j DROP
+-A FORWARD ! -s 10.0.0.0/8 -p tcp -m tcp --dport 443 -j DROP
+-A FORWARD -m conntrack --ctstate INVALID -j DROP
+-A FORWARD -d 10.9.9.9/32 -j REJECT --reject-with icmp-port-unreachable
+-A KUBE-FORWARD -j DROP
+COMMIT
+";
+        let found = in_iptables(listing, &traffic());
+        let rules: Vec<_> = found.iter().map(|t| t.rule.as_str()).collect();
+        assert_eq!(rules, [":FORWARD DROP [0:0]", "-A FORWARD -d 10.244.1.5/32 -j DROP"]);
+    }
+}

@@ -1,0 +1,133 @@
+//! An explanation as JSON for a program.
+//!
+//! Invariant: docs/explain.md lists every member; a member may be added, none changes its
+//! meaning.
+
+use super::{Explanation, Hit, Meaning, Told, frontend_name};
+use nfc_backend::journey::{End, Visit, Way};
+use nfc_ir::{Choice, Ingress, Outcome, Packet, TrafficPolicy};
+use serde_json::{Value, json};
+
+/// The explanations of one packet, one for each backend.
+#[must_use]
+pub fn document(explanations: &[Explanation<'_>]) -> Value {
+    json!({
+        "packet": explanations.first().map(|explanation| packet(&explanation.packet)),
+        "backends": explanations.iter().map(explanation).collect::<Value>(),
+    })
+}
+
+fn packet(packet: &Packet) -> Value {
+    let interface = match &packet.ingress {
+        Ingress::Interface(name) => Some(name),
+        Ingress::Local => None,
+    };
+    json!({
+        "protocol": packet.protocol.name(),
+        "source": packet.source,
+        "destination": packet.destination,
+        "interface": interface,
+    })
+}
+
+fn explanation(explanation: &Explanation<'_>) -> Value {
+    json!({
+        "backend": explanation.backend,
+        "mode": explanation.mode.to_string(),
+        "outcome": explanation.outcome().as_ref().map(outcome),
+        "meaning": explanation.meaning.as_ref().map(meaning),
+        "ways": explanation.ways.iter().map(way).collect::<Value>(),
+        "landings": explanation.landings.iter().map(landing).collect::<Value>(),
+    })
+}
+
+fn landing((words, count): (&String, &usize)) -> Value {
+    json!({ "landing": words, "count": count })
+}
+
+fn outcome(outcome: &Outcome) -> Value {
+    let (verdict, choices) = match outcome {
+        Outcome::Balance(choices) => ("balance", Some(choices)),
+        Outcome::Reject => ("reject", None),
+        Outcome::Drop => ("drop", None),
+        Outcome::Accept => ("accept", None),
+        Outcome::Pass => ("pass", None),
+    };
+    let choice = |(choice, share): (&Choice, &f64)| {
+        json!({
+            "address": choice.endpoint,
+            "share": rounded(*share),
+            "masqueraded": choice.masquerade,
+        })
+    };
+    json!({
+        "verdict": verdict,
+        "endpoints": choices.into_iter().flatten().map(choice).collect::<Value>(),
+    })
+}
+
+/// A share with six decimals: what lies behind them is the arithmetic's, not the rules'.
+fn rounded(share: f64) -> f64 {
+    (share * 1e6).round() / 1e6
+}
+
+fn meaning(meaning: &Meaning<'_>) -> Value {
+    json!({ "service": meaning.hit.as_ref().map(hit), "because": meaning.because })
+}
+
+fn hit(hit: &Hit<'_>) -> Value {
+    let service = hit.service;
+    let (frontend, address) = frontend_name(hit.frontend);
+    let policy = match hit.policy {
+        TrafficPolicy::Cluster => "Cluster",
+        TrafficPolicy::Local => "Local",
+    };
+    json!({
+        "name": service.name.to_string(),
+        "protocol": service.protocol.name(),
+        "port": service.port.get(),
+        "frontend": frontend,
+        "address": address,
+        "policy": policy,
+        "affinitySeconds": service.affinity.map(|affinity| affinity.timeout_seconds),
+        "endpoints": hit.endpoints.iter().map(endpoint).collect::<Value>(),
+    })
+}
+
+fn endpoint(told: &Told<'_>) -> Value {
+    let chosen = told.chosen.as_ref();
+    json!({
+        "address": told.endpoint.address,
+        "share": rounded(chosen.map_or(0.0, |chosen| chosen.share)),
+        "masqueradedBecause": chosen.and_then(|chosen| chosen.masquerade.as_ref()),
+        "why": told.why,
+    })
+}
+
+fn way(way: &Way) -> Value {
+    let (end, choice) = match way.end {
+        End::Endpoint(choice) => ("endpoint", Some(choice)),
+        End::Reject => ("reject", None),
+        End::Drop => ("drop", None),
+        End::Accept => ("accept", None),
+        End::Pass => ("pass", None),
+    };
+    json!({
+        "share": rounded(way.share),
+        "visits": way.visits.iter().map(visit).collect::<Value>(),
+        "end": end,
+        "address": choice.map(|choice| choice.endpoint),
+        "masqueraded": choice.is_some_and(|choice| choice.masquerade),
+    })
+}
+
+fn visit(visit: &Visit) -> Value {
+    json!({
+        "hook": visit.hook.name(),
+        "table": visit.table,
+        "chain": visit.chain,
+        "line": Some(visit.line).filter(|line| *line > 0),
+        "rule": visit.rule,
+        "elements": visit.elements,
+    })
+}

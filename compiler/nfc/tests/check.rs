@@ -1,0 +1,114 @@
+//! Every rule of `check` can fire and has a manifest that shows it; a sound manifest is left
+//! in peace; and docs/check.md lists what there is.
+//!
+//! `NFC_BLESS=1` rewrites the list.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test panics to keep its backtrace")]
+
+use nfc::check::{check, document, has_errors, rules, sarif, text};
+use nfc_ir::ProxyMode;
+use nfc_manifest::{Document, Settings};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/check")
+}
+
+fn fixture(name: &str) -> Document {
+    let path = folder().join(format!("{name}.yaml"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{name}: {e}"));
+    Document { name: format!("{name}.yaml"), text }
+}
+
+fn settings() -> Settings {
+    Settings::default().for_mode(ProxyMode::Nftables)
+}
+
+#[test]
+fn every_rule_fires_on_its_own_manifest() {
+    for rule in rules::ALL {
+        let document = fixture(rule.code);
+        let found = check(std::slice::from_ref(&document), &settings());
+        let codes: BTreeSet<_> = found.iter().map(|finding| finding.rule.code).collect();
+        assert!(codes.contains(rule.code), "{} finds only {codes:?}", rule.code);
+        let told = text(&found, &[document]);
+        assert!(told.contains(&format!("[{}]: ", rule.code)), "{told}");
+    }
+    let files = std::fs::read_dir(folder()).expect("the folder of manifests").count();
+    assert_eq!(files, rules::ALL.len() + 1, "a manifest for each rule, and a clean one");
+}
+
+#[test]
+fn a_sound_manifest_is_left_in_peace() {
+    let document = fixture("clean");
+    let found = check(std::slice::from_ref(&document), &settings());
+    // That the only node of the input is taken is said, and is no flaw.
+    let worst = found.iter().map(|finding| finding.rule.code).collect::<Vec<_>>();
+    assert!(worst.iter().all(|code| *code == rules::NODE_UNKNOWN.code), "{worst:?}");
+    assert!(!has_errors(&found));
+}
+
+#[test]
+fn codes_are_in_order_and_have_words() {
+    let codes: Vec<_> = rules::ALL.iter().map(|rule| rule.code).collect();
+    assert!(codes.is_sorted_by(|a, b| a < b), "{codes:?}");
+    for rule in rules::ALL {
+        assert!(rule.why.len() > 20 && rule.remedy.len() > 10, "{}", rule.code);
+        assert_eq!(rules::find(rule.code), Some(*rule));
+    }
+}
+
+#[test]
+fn a_finding_points_at_its_line() {
+    let document = fixture("NFC-201");
+    let found = check(std::slice::from_ref(&document), &settings());
+    let finding = found.iter().find(|f| f.rule == rules::PORT_WITHOUT_ENDPOINTS).expect("found");
+    let place = finding.place.as_ref().expect("a place");
+    let line = document.text.lines().nth(place.line - 1).expect("the line");
+    assert!(line[place.column - 1..].starts_with("https"), "{line}");
+    let told = text(&found, std::slice::from_ref(&document));
+    let marked = format!("{line}\n  | {}^^^^^\n", " ".repeat(place.column - 1));
+    assert!(told.contains(&marked), "{told}");
+}
+
+/// The forms for programs name every finding and every rule.
+#[test]
+fn programs_are_told_the_same() {
+    let found = check(&[fixture("NFC-108"), fixture("NFC-201")], &settings());
+    let (plain, sarif) = (document(&found), sarif(&found));
+    let run = &sarif["runs"][0];
+    for (i, finding) in found.iter().enumerate() {
+        assert_eq!(plain["findings"][i]["code"], finding.rule.code);
+        assert_eq!(run["results"][i]["ruleId"], finding.rule.code);
+    }
+    let described = run["tool"]["driver"]["rules"].as_array().expect("a list");
+    assert!(described.iter().map(|rule| &rule["id"]).eq(rules::ALL.iter().map(|r| r.code)));
+    assert_eq!(sarif["version"], "2.1.0");
+}
+
+#[test]
+fn the_docs_list_every_code() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/check.md");
+    let mut table =
+        String::from("| code | | what | why it bites | what to do |\n|---|---|---|---|---|\n");
+    for rule in rules::ALL {
+        let severity = rule.severity.name();
+        writeln!(
+            table,
+            "| {} | {severity} | {} | {} | {} |",
+            rule.code, rule.title, rule.why, rule.remedy
+        )
+        .expect("text");
+    }
+    let text = std::fs::read_to_string(&page).expect("the page");
+    let (begin, end) = ("<!-- begin codes -->\n", "<!-- end codes -->");
+    let (head, rest) = text.split_once(begin).expect("where the list begins");
+    let (old, tail) = rest.split_once(end).expect("where it ends");
+    if std::env::var_os("NFC_BLESS").is_some() {
+        std::fs::write(&page, [head, begin, &table, end, tail].concat()).expect("written");
+    } else {
+        assert_eq!(old, table, "docs/check.md is stale: run the test with NFC_BLESS=1");
+    }
+}
