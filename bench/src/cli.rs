@@ -51,8 +51,9 @@ struct Arguments {
     /// A first look: fewer sizes, rounds and packets.
     #[arg(long)]
     quick: bool,
-    /// `default`, `quick`, `guest`, `update` (every kind of update, memory, packets meanwhile),
-    /// or a file with a scenario of your own, as in `bench/scenarios`.
+    /// `default`, `quick`, `guest`, `gate` (of `scripts/bench-check`), `update` (every kind of
+    /// update, memory, packets meanwhile), or a file with a scenario of your own, as in
+    /// `bench/scenarios`.
     #[arg(long, value_name = "NAME|FILE", conflicts_with = "quick")]
     scenario: Option<PathBuf>,
     /// Folder for the results, from the root of the workspace [default: results/DATE-HOST].
@@ -192,6 +193,7 @@ fn study(arguments: Arguments) -> anyhow::Result<Study> {
         (None | Some("default"), _) if !arguments.quick => Study::Packets(Scenario::default_one()?),
         (None | Some("quick"), _) => Study::Packets(Scenario::quick()?),
         (Some(GUEST), _) => Study::Packets(Scenario::guest()?),
+        (Some("gate"), _) => Study::Packets(Scenario::gate()?),
         (Some("update"), _) => Study::Updates(UpdateScenario::update()?),
         (_, path) => from_file(path.as_deref().unwrap_or(Path::new("")))?,
     };

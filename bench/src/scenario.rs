@@ -186,6 +186,7 @@ pub enum ScenarioError {
 const DEFAULT: &str = include_str!("../scenarios/default.toml");
 const QUICK: &str = include_str!("../scenarios/quick.toml");
 const GUEST: &str = include_str!("../scenarios/guest.toml");
+const GATE: &str = include_str!("../scenarios/gate.toml");
 
 /// The kernel remembers every connection of a block; even small machines have room for so
 /// many (`nf_conntrack_max`).
@@ -218,6 +219,15 @@ impl Scenario {
     /// None, as a test makes sure.
     pub fn guest() -> Result<Self, ScenarioError> {
         Self::from_toml(GUEST)
+    }
+
+    /// The scenario `gate`, of `scripts/bench-check`.
+    ///
+    /// # Errors
+    ///
+    /// None, as a test makes sure.
+    pub fn gate() -> Result<Self, ScenarioError> {
+        Self::from_toml(GATE)
     }
 
     /// Reads and checks a scenario.
@@ -314,7 +324,8 @@ mod tests {
 
     #[test]
     fn a_scenario_survives_being_written() {
-        for scenario in [quick(), Scenario::guest().expect("it comes with the program")] {
+        let others = [Scenario::guest(), Scenario::gate()].map(|s| s.expect("it comes along"));
+        for scenario in [quick()].into_iter().chain(others) {
             assert_eq!(Scenario::from_toml(&scenario.to_toml()), Ok(scenario));
         }
     }

@@ -114,6 +114,19 @@ fn a_lab_needs_no_root_in_a_user_namespace() {
     assert!(answer.starts_with("10.244.2.4:4443 answers"), "{answer}{}", text(&output.stderr));
 }
 
+/// In a user namespace alone a thread could leave the machine's network and never come back.
+#[test]
+fn a_lab_says_what_is_missing_in_a_user_namespace_without_a_network() {
+    if !need("nfc lab says what is missing", &[Feature::Namespaces]) {
+        return;
+    }
+    let mut lab = Command::new("unshare");
+    lab.arg("-Ur").arg(stage::nfc()).args(["lab", "examples/aks.yaml", "--", "true"]);
+    let output = lab.current_dir(root()).output().expect("the command ends");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("cannot come back"), "{}", text(&output.stderr));
+}
+
 #[test]
 fn without_a_command_a_shell_reads_what_it_is_given() {
     if !need("nfc lab gives a shell", &[Feature::Namespaces, Feature::Nftables]) {

@@ -130,9 +130,14 @@ impl Namespace {
     ///
     /// # Errors
     ///
-    /// [`NamespaceError::Denied`] without `CAP_SYS_ADMIN`; the thread stays where it was.
+    /// [`NamespaceError::Denied`] without `CAP_SYS_ADMIN`, here or in the namespace that the
+    /// thread comes from (`unshare -Ur` gives it for new ones only); the thread stays where
+    /// it was.
     pub fn enter(&self) -> Result<Guard, NamespaceError> {
         let previous = Self::current()?;
+        // Who may not enter the namespace that they are in could not come back to it.
+        sys::enter_network(previous.as_fd())
+            .map_err(|e| NamespaceError::new("come back to this network namespace", e))?;
         sys::enter_network(self.file.as_fd())
             .map_err(|e| NamespaceError::new("enter a network namespace", e))?;
         Ok(Guard { previous, bound_to_thread: PhantomData })
