@@ -7,7 +7,9 @@ use std::fmt::{self, Display, Write as _};
 
 impl Display for Ir {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} Services, {}", self.services().len(), self.family())?;
+        let count = self.services().len();
+        let plural = if count == 1 { "" } else { "s" };
+        writeln!(f, "{count} service port{plural}, {}", self.family())?;
         self.services().iter().try_for_each(|service| write_service(f, service))
     }
 }

@@ -41,6 +41,7 @@ Examples:
   sudo nfc lab svc.yaml -- curl -s 10.96.45.123
   sudo nfc doctor --cluster-cidr 10.244.0.0/16 manifests/
   sudo nfc inspect --watch
+  sudo nfc man /usr/local/share/man/man1
 
 Exit codes: 0 done, 1 input refused, 2 the environment lacks something, 3 the kernel refused.")]
 pub(crate) struct Cli {
@@ -121,6 +122,10 @@ pub(crate) struct Apply {
 
 /// Delete what nfc loaded
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  sudo nfc delete --backend nft
+  sudo nfc delete --backend iptables --family ipv4 --netns lab")]
 pub(crate) struct Delete {
     #[command(flatten)]
     pub(crate) backend: BackendArg,
@@ -261,14 +266,16 @@ struct SettingArgs {
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     nodeport_addresses: Option<Vec<NodePortAddress>>,
     /// Rewrite the source of everything sent to a cluster IP.
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(long, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     masquerade_all: Option<bool>,
     /// The bit of the packet mark that asks for masquerading, 0 to 31.
     #[arg(long, visible_alias = "masquerade-bit", value_name = "BIT")]
     #[arg(value_parser = clap::value_parser!(u8).range(0..=31))]
     iptables_masquerade_bit: Option<u8>,
     /// Whether node ports answer on 127.0.0.0/8 (iptables, IPv4).
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(long, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     iptables_localhost_nodeports: Option<bool>,
     /// Blocks that cluster IPs are taken from [default: those of ServiceCIDR objects].
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]

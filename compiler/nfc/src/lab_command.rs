@@ -219,8 +219,10 @@ fn unbuilt(error: &LabError) -> Exit {
 
 fn greeting(backend: &str, cluster: &Cluster, irs: &BTreeMap<Family, Ir>) -> String {
     let services = || irs.values().flat_map(Ir::services);
-    let (count, pods) = (services().count(), cluster.pods().len());
-    let mut text = format!("{count} service ports in {backend} rules, {pods} pods, a client.\n");
+    let count = services().count();
+    let ports = nfc::counted(count, "service port");
+    let pods = nfc::counted(cluster.pods().len(), "pod");
+    let mut text = format!("{ports} in {backend} rules, {pods}, a client.\n");
     for service in services().take(LISTED_MAX) {
         let at = service.frontends().map(|frontend| match frontend {
             Frontend::ClusterIp(ip) | Frontend::ExternalIp(ip) | Frontend::LoadBalancerIp(ip) => {

@@ -16,6 +16,7 @@ pub mod load;
 pub mod registry;
 
 /// A number and what is counted.
-pub(crate) fn counted(count: usize, noun: &str) -> String {
+#[must_use]
+pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

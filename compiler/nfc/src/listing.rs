@@ -29,7 +29,7 @@ pub fn read(
 ) -> Result<Listing, Refusal> {
     let answers = kernel.ask(&backend.listing(family))?;
     let text = |Answer(bytes): &Answer| String::from_utf8_lossy(bytes).into_owned();
-    Ok(Listing::parse(&answers.iter().map(text).collect::<String>()))
+    Ok(Listing::parse(&answers.iter().map(text).collect::<String>()).only(family))
 }
 
 /// A listing.
@@ -81,6 +81,18 @@ impl Listing {
             }
         }
         listing
+    }
+
+    /// Without virtual servers of the other family: ipvsadm lists those of both.
+    fn only(mut self, family: Family) -> Self {
+        let is_its_own = |line: &String| line.contains(" [") == (family == Family::Ipv6);
+        self.places.retain(|name, place| {
+            if name == "virtual servers" {
+                place.lines.retain(is_its_own);
+            }
+            name != "virtual servers" || !place.lines.is_empty()
+        });
+        self
     }
 
     fn place(&mut self, name: &str) -> &mut Place {
@@ -253,6 +265,20 @@ table ip nfc {
         let end = TABLE.find(" }").expect("an end") + 2;
         let found = [&TABLE[..start], elements, &TABLE[end..]].concat();
         assert_eq!(told(TABLE, &found), Vec::<String>::new());
+    }
+
+    #[test]
+    fn of_virtual_servers_only_those_of_the_family_count() {
+        let saved = "-A -t 10.0.0.1:80 -s rr\n-a -t 10.0.0.1:80 -r 10.1.0.1:80 -m -w 1\n\
+                     -A -t [fd00::1]:80 -s rr\n";
+        let lines = |family| {
+            let mut listing = Listing::parse(saved).only(family);
+            listing.places.remove("virtual servers").map(|place| place.lines)
+        };
+        assert_eq!(lines(Family::Ipv4).map(|lines| lines.len()), Some(2));
+        assert_eq!(lines(Family::Ipv6), Some(vec!["-A -t [fd00::1]:80 -s rr".to_owned()]));
+        let listing = Listing::parse("-A -t 10.0.0.1:80 -s rr\n").only(Family::Ipv6);
+        assert_eq!(listing, Listing::default());
     }
 
     #[test]

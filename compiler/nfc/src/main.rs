@@ -274,8 +274,8 @@ fn warn_unsupported(backend: &str, unsupported: &[Unsupported]) {
 
 /// What was loaded, and below it what that changed.
 fn receipt(backend: &str, loaded: &load::Loaded) -> String {
-    let noun = if loaded.services == 1 { "service port" } else { "service ports" };
-    let head = format!("{backend} {}: {} {noun}", loaded.family, loaded.services);
+    let ports = nfc::counted(loaded.services, "service port");
+    let head = format!("{backend} {}: {ports}", loaded.family);
     if loaded.unchanged {
         return format!("{head}, unchanged\n");
     }
