@@ -139,7 +139,7 @@ pub(crate) struct Delete {
 #[derive(Debug, Args)]
 pub(crate) struct BackendArg {
     /// What to compile to.
-    #[arg(long, short, value_name = "BACKEND", value_enum)]
+    #[arg(long, short, value_name = "BACKEND", value_enum, default_value_t = BackendName::Nft)]
     pub(crate) backend: BackendName,
     /// How Services lead to what is done with them (nft).
     #[arg(long, value_enum)]

@@ -21,39 +21,63 @@ pub struct Trap {
     pub is_policy: bool,
 }
 
-/// What packets to Services look like after the rewriting.
+/// What packets to Services look like, before and after the rewriting.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
+    to_frontends: Destinations,
+    to_endpoints: Destinations,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Destinations {
     addresses: BTreeSet<IpAddr>,
     ports: BTreeSet<u16>,
+}
+
+/// Where on its way a chain meets a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// In `forward` or `postrouting`: its destination is an endpoint.
+    Rewritten,
+    /// Anywhere else, or in a chain that others jump to.
+    Any,
+}
+
+impl Stage {
+    fn of_hook(hook: &str) -> Self {
+        match hook {
+            "forward" | "postrouting" | "FORWARD" | "POSTROUTING" => Self::Rewritten,
+            _ => Self::Any,
+        }
+    }
 }
 
 impl Traffic {
     /// The traffic of all Services of `irs`: to their frontends, and to their endpoints.
     #[must_use]
     pub fn of<'a>(irs: impl IntoIterator<Item = &'a Ir>) -> Self {
-        let mut traffic = Self::default();
+        let (mut to_frontends, mut to_endpoints) = <(Destinations, Destinations)>::default();
         for service in irs.into_iter().flat_map(Ir::services) {
             for endpoint in &service.endpoints {
-                traffic.addresses.insert(endpoint.address.ip());
-                traffic.ports.insert(endpoint.address.port());
+                to_endpoints.addresses.insert(endpoint.address.ip());
+                to_endpoints.ports.insert(endpoint.address.port());
             }
             for frontend in service.frontends() {
                 match frontend {
                     Frontend::ClusterIp(ip)
                     | Frontend::ExternalIp(ip)
-                    | Frontend::LoadBalancerIp(ip) => drop(traffic.addresses.insert(ip)),
-                    Frontend::NodePort(port) => drop(traffic.ports.insert(port.get())),
+                    | Frontend::LoadBalancerIp(ip) => drop(to_frontends.addresses.insert(ip)),
+                    Frontend::NodePort(port) => drop(to_frontends.ports.insert(port.get())),
                 }
             }
-            traffic.ports.insert(service.port.get());
+            to_frontends.ports.insert(service.port.get());
         }
-        traffic
+        Self { to_frontends, to_endpoints }
     }
 
     /// Whether a rule of these words may match. Addresses and ports that it names have to be
-    /// among the traffic's; those after a `!` say nothing.
-    fn may_meet(&self, words: &[&str]) -> bool {
+    /// among the traffic's at that stage; those after a `!` say nothing.
+    fn may_meet(&self, words: &[&str], stage: Stage) -> bool {
         if words.contains(&"invalid") || words.contains(&"INVALID") {
             return false;
         }
@@ -72,6 +96,15 @@ impl Traffic {
                 ports.extend(ports_named);
             }
         }
+        let before = (stage == Stage::Any).then_some(&self.to_frontends);
+        let mut met = before.into_iter().chain([&self.to_endpoints]);
+        met.any(|destinations| destinations.are_named(&blocks, &ports))
+    }
+}
+
+impl Destinations {
+    /// Whether a rule that names these, or none, may be about one of them.
+    fn are_named(&self, blocks: &[IpNet], ports: &[u16]) -> bool {
         let meets = |block: &IpNet| self.addresses.iter().any(|ip| block.contains(ip));
         (blocks.is_empty() || blocks.iter().any(meets))
             && (ports.is_empty() || ports.iter().any(|port| self.ports.contains(port)))
@@ -95,12 +128,12 @@ const OURS: [&str; 3] = ["nfc", "nfc-ipvs", "kube-proxy"];
 #[must_use]
 pub fn in_nft(listing: &str, traffic: &Traffic) -> Vec<Trap> {
     let mut traps = Vec::new();
-    let (mut table, mut chain) = (String::new(), None);
+    let (mut table, mut chain, mut stage) = (String::new(), None, Stage::Any);
     for line in listing.lines().map(str::trim) {
         if let Some(head) = line.strip_prefix("table ").and_then(|l| l.strip_suffix(" {")) {
             head.clone_into(&mut table);
         } else if let Some(name) = line.strip_prefix("chain ").and_then(|l| l.strip_suffix(" {")) {
-            chain = Some(name.to_owned());
+            (chain, stage) = (Some(name.to_owned()), Stage::Any);
         } else if line == "}" {
             chain = None;
         } else if let Some(chain) = &chain {
@@ -111,9 +144,12 @@ pub fn in_nft(listing: &str, traffic: &Traffic) -> Vec<Trap> {
             let words = words(line);
             let place = || format!("table {table}, chain {chain}");
             let is_base = line.starts_with("type ");
+            if is_base {
+                stage = hook(&words).map_or(Stage::Any, Stage::of_hook);
+            }
             let is_policy = is_base && line.contains("policy drop") && is_on_the_way(&words);
             let drops = !is_base && (words.contains(&"drop") || words.contains(&"reject"));
-            if is_policy || (drops && traffic.may_meet(&words)) {
+            if is_policy || (drops && traffic.may_meet(&words, stage)) {
                 traps.push(Trap { place: place(), rule: line.to_owned(), is_policy });
             }
         }
@@ -123,8 +159,12 @@ pub fn in_nft(listing: &str, traffic: &Traffic) -> Vec<Trap> {
 
 /// Whether a base chain sees packets that go through the node.
 fn is_on_the_way(words: &[&str]) -> bool {
-    let hook = words.iter().position(|word| *word == "hook").and_then(|i| words.get(i + 1));
-    hook.is_some_and(|hook| ["prerouting", "forward", "postrouting"].contains(hook))
+    hook(words).is_some_and(|hook| ["prerouting", "forward", "postrouting"].contains(&hook))
+}
+
+fn hook<'a>(words: &[&'a str]) -> Option<&'a str> {
+    let at = words.iter().position(|word| *word == "hook")?;
+    words.get(at + 1).copied()
 }
 
 /// The traps in the output of `iptables-save`.
@@ -146,7 +186,8 @@ pub fn in_iptables(listing: &str, traffic: &Traffic) -> Vec<Trap> {
         let target = words.iter().position(|w| *w == "-j").and_then(|i| words.get(i + 1));
         let drops = target.is_some_and(|target| ["DROP", "REJECT"].contains(target));
         let is_others = !place.is_empty() && !place.starts_with("KUBE-");
-        if is_policy || (drops && is_others && traffic.may_meet(&words)) {
+        let stage = Stage::of_hook(place);
+        if is_policy || (drops && is_others && traffic.may_meet(&words, stage)) {
             let place = format!("iptables table {table}, chain {place}");
             traps.push(Trap { place, rule: line.to_owned(), is_policy });
         }
@@ -183,9 +224,14 @@ table inet fw {
 		ct state invalid drop
 		ip daddr 10.244.1.0/24 tcp dport 8080 counter packets 3 bytes 180 drop
 		ip daddr 10.9.9.9 drop
+		ip daddr 10.96.0.10 drop
 		tcp dport { 22, 23 } drop
 		ip saddr != 192.0.2.0/24 drop
 		iifname \"eth9\" drop
+	}
+	chain early {
+		type filter hook prerouting priority raw; policy accept;
+		ip daddr 10.96.0.10 drop
 	}
 }
 table ip nfc {
@@ -201,8 +247,10 @@ table ip nfc {
             "ip daddr 10.244.1.0/24 tcp dport 8080 counter packets 3 bytes 180 drop",
             "ip saddr != 192.0.2.0/24 drop",
             "iifname \"eth9\" drop",
+            "ip daddr 10.96.0.10 drop",
         ];
         assert_eq!(rules, expected);
+        assert_eq!(found[4].place, "table inet fw, chain early", "forward meets no cluster IP");
         assert!(found[0].is_policy && found[0].place == "table inet fw, chain forward");
     }
 
@@ -216,6 +264,7 @@ table ip nfc {
 -A FORWARD ! -s 10.0.0.0/8 -p tcp -m tcp --dport 443 -j DROP
 -A FORWARD -m conntrack --ctstate INVALID -j DROP
 -A FORWARD -d 10.9.9.9/32 -j REJECT --reject-with icmp-port-unreachable
+-A FORWARD -d 10.96.0.10/32 -j DROP
 -A KUBE-FORWARD -j DROP
 COMMIT
 ";
