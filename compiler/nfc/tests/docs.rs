@@ -117,3 +117,26 @@ fn commands_in_the_docs_print_what_they_are_shown_to_print() {
     cases.skip("docs/guide/6-on-a-node.md").skip("docs/guide/7-debugging.md");
     cases.skip("docs/guide/9-ipvs.md");
 }
+
+/// Figures in the README are copies of what the bench wrote, and the charts are there.
+#[test]
+fn the_readme_shows_figures_of_published_runs() {
+    let root = root();
+    let readme = std::fs::read_to_string(root.join("README.md")).expect("a README");
+    let (_, shown) = readme.split_once("<!-- begin results -->").expect("results");
+    let (shown, _) = shown.split_once("<!-- end results -->").expect("an end of them");
+    let linked: Vec<_> = shown
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')').map(|(path, _)| root.join(path)))
+        .collect();
+    assert!(linked.iter().all(|path| path.is_file()), "{linked:?}");
+    let reports = linked.iter().filter(|path| path.ends_with("report.md"));
+    let reports: String =
+        reports.map(|path| std::fs::read_to_string(path).expect("a report")).collect();
+    let rows: Vec<_> = shown.lines().filter(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 3, "the README has a table of ratios");
+    for row in rows {
+        assert!(reports.lines().any(|line| line == row), "no report has this row: {row}");
+    }
+}
