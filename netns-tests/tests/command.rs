@@ -138,8 +138,11 @@ fn apply_and_delete_work_in_a_named_namespace() {
     assert!(words.contains("nft IPv4: 2 service ports"), "{words}");
     let once = node.listed();
     assert!(once.contains("table ip nfc") && once.contains("table ip6 nfc"), "{once}");
-    run(&apply, "");
+    let again = run(&[&apply[..], &["--timings"]].concat(), "");
     assert_eq!(once, node.listed(), "apply twice");
+    let words = text(&again.stdout);
+    let parts = [" ms  lower", " ms  read", " ms  compare", " ms  encode"];
+    assert!(parts.iter().all(|part| words.contains(part)), "{words}");
     // A manifest without IPv6 leaves no IPv6 table behind.
     run(&["apply", "--backend", "nft", "--netns", &node.0, "examples/aks.yaml"], "");
     assert!(!node.listed().contains("table ip6 nfc"));

@@ -45,6 +45,8 @@ impl Receipt {
 /// What one step took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepReceipt {
+    /// What the step was: [`Step::kind`].
+    pub kind: &'static str,
     /// From handing it over until it was known to be done.
     pub elapsed: Duration,
     /// Bytes handed over.
@@ -108,8 +110,11 @@ pub struct Recorder {
 impl Apply for Recorder {
     fn apply(&mut self, steps: &[Step]) -> Result<Receipt, Refusal> {
         self.steps.extend_from_slice(steps);
-        let receipt =
-            |s: &Step| StepReceipt { elapsed: Duration::ZERO, byte_count: s.byte_count() };
+        let receipt = |s: &Step| StepReceipt {
+            kind: s.kind(),
+            elapsed: Duration::ZERO,
+            byte_count: s.byte_count(),
+        };
         Ok(Receipt { steps: steps.iter().map(receipt).collect() })
     }
 

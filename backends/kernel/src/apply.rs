@@ -101,7 +101,11 @@ impl Apply for Kernel {
         for (i, step) in steps.iter().enumerate() {
             let carried_out = self.carry_out(step);
             let elapsed = carried_out.map_err(|trouble| trouble.at(i, step.kind()))?;
-            receipt.steps.push(StepReceipt { elapsed, byte_count: step.byte_count() });
+            receipt.steps.push(StepReceipt {
+                kind: step.kind(),
+                elapsed,
+                byte_count: step.byte_count(),
+            });
         }
         Ok(receipt)
     }

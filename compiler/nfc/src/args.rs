@@ -102,7 +102,7 @@ pub(crate) struct Compile {
 Examples:
   sudo nfc apply --backend nft examples/web.yaml
   sudo nfc apply --backend nft --layout constant-time --full examples/web.yaml
-  sudo ip netns add lab; sudo nfc apply --backend nft --netns lab examples/web.yaml")]
+  sudo ip netns add lab; sudo nfc apply --backend nft --netns lab --timings examples/web.yaml")]
 pub(crate) struct Apply {
     #[command(flatten)]
     pub(crate) backend: BackendArg,
@@ -116,6 +116,10 @@ pub(crate) struct Apply {
     /// Exit code 4 when there is one.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Say how long each part took: making rules of Services, reading what is there,
+    /// comparing, encoding, and each step that the kernel was asked for.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) timings: bool,
     #[command(flatten)]
     pub(crate) input: Input,
 }

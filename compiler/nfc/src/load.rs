@@ -8,6 +8,7 @@ use nfc_backend::{
 };
 use nfc_ir::{Family, Ir};
 use std::fmt;
+use std::time::{Duration, Instant};
 
 /// What was loaded for one address family.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,12 +19,37 @@ pub struct Loaded {
     pub services: usize,
     /// What the kernel took.
     pub receipt: Receipt,
+    /// What it took to find out what to ask of the kernel.
+    pub effort: Effort,
     /// Whether the kernel had it all already. Backends that do not look never say so.
     pub unchanged: bool,
     /// What was changed, one line each, as far as the backend looked at what was there.
     pub changes: Vec<String>,
     /// What the rules do not say.
     pub unsupported: Vec<Unsupported>,
+}
+
+/// How long each part of the way to the kernel took. The kernel's own part is in the
+/// [`Receipt`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Effort {
+    /// Services to rules.
+    pub lower: Duration,
+    /// Reading what is there. What others disturbed and was read again is counted in.
+    pub read: Duration,
+    /// Working out what differs from what was read.
+    pub compare: Duration,
+    /// Writing the difference in the kernel's bytes, or in a tool's words.
+    pub encode: Duration,
+}
+
+impl Effort {
+    fn of<T>(part: &mut Duration, work: impl FnOnce() -> T) -> T {
+        let begin = Instant::now();
+        let done = work();
+        *part += begin.elapsed();
+        done
+    }
 }
 
 /// Why something was not loaded.
@@ -68,12 +94,14 @@ const READINGS: usize = 3;
 ///
 /// [`Failure`], with everything the kernel complained about.
 pub fn apply(backend: &dyn AnyBackend, ir: &Ir, kernel: &mut dyn Apply) -> Result<Loaded, Failure> {
-    let lowered = backend.lower(ir);
-    let (patch, receipt) = replace(backend, ir.family(), &lowered.program, kernel)?;
+    let mut effort = Effort::default();
+    let lowered = Effort::of(&mut effort.lower, || backend.lower(ir));
+    let (patch, receipt) = replace(backend, ir.family(), &lowered.program, kernel, &mut effort)?;
     Ok(Loaded {
         family: ir.family(),
         services: ir.services().len(),
         receipt,
+        effort,
         unchanged: backend.is_empty(&patch),
         changes: backend.summary(&patch),
         unsupported: lowered.unsupported,
@@ -90,7 +118,9 @@ pub fn delete(
     family: Family,
     kernel: &mut dyn Apply,
 ) -> Result<Receipt, Failure> {
-    replace(backend, family, &backend.empty(family), kernel).map(|(_, receipt)| receipt)
+    let nothing = backend.empty(family);
+    let done = replace(backend, family, &nothing, kernel, &mut Effort::default());
+    done.map(|(_, receipt)| receipt)
 }
 
 fn replace(
@@ -98,19 +128,21 @@ fn replace(
     family: Family,
     program: &AnyProgram,
     kernel: &mut dyn Apply,
+    effort: &mut Effort,
 ) -> Result<(AnyPatch, Receipt), Failure> {
     let name = backend.name();
     let unread = |refusal| Failure { backend: name, family, refusal, origins: Vec::new() };
     for reading in 1.. {
         let questions = backend.questions(family);
         let answers = if reading <= READINGS {
-            kernel.ask(&questions).map_err(unread)?
+            Effort::of(&mut effort.read, || kernel.ask(&questions)).map_err(unread)?
         } else {
             // Without an answer a program replaces whatever is there.
             vec![Answer::default(); questions.len()]
         };
-        let patch = backend.replace(&answers, program);
-        let refusal = match kernel.apply(&backend.encode(&patch)) {
+        let patch = Effort::of(&mut effort.compare, || backend.replace(&answers, program));
+        let steps = Effort::of(&mut effort.encode, || backend.encode(&patch));
+        let refusal = match kernel.apply(&steps) {
             Ok(receipt) => return Ok((patch, receipt)),
             Err(refusal) => refusal,
         };

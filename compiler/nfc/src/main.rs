@@ -32,6 +32,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -143,6 +144,9 @@ fn run_apply(args: &Apply) -> Result<(), Exit> {
                 let loaded = load::apply(backend.as_ref(), ir, &mut kernel).map_err(refused)?;
                 warn_unsupported(backend.name(), &loaded.unsupported);
                 print(&receipt(backend.name(), &loaded))?;
+                if args.timings {
+                    print(&timings(&loaded))?;
+                }
             }
             None => clear(backend.as_ref(), family, &mut kernel)?,
         }
@@ -283,6 +287,19 @@ fn receipt(backend: &str, loaded: &load::Loaded) -> String {
     let (bytes, elapsed) = (receipt.byte_count(), receipt.elapsed().as_secs_f64() * 1e3);
     let changes: String = loaded.changes.iter().map(|change| format!("  {change}\n")).collect();
     format!("{head}, {bytes} bytes in {steps} step(s), {elapsed:.1} ms\n{changes}")
+}
+
+/// Where the time went, one line for each part.
+fn timings(loaded: &load::Loaded) -> String {
+    let load::Effort { lower, read, compare, encode } = loaded.effort;
+    let parts = [("lower", lower), ("read", read), ("compare", compare), ("encode", encode)];
+    let own = parts.map(|(part, time)| (part.to_owned(), time));
+    let steps = loaded.receipt.steps.iter();
+    let kernel = steps.map(|s| (format!("{}, {} bytes", s.kind, s.byte_count), s.elapsed));
+    let line = |(part, time): (String, Duration)| {
+        format!("{:>12.3} ms  {part}\n", time.as_secs_f64() * 1e3)
+    };
+    own.into_iter().chain(kernel).map(line).collect()
 }
 
 /// Prints to standard output. A reader that has seen enough is no failure.
