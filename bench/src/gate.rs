@@ -57,7 +57,14 @@ struct Count {
     low: f64,
     /// The median.
     middle: f64,
+    /// How far the median may be off where packets cost very different amounts, as when they
+    /// walk a list to a place in it: two standard errors.
+    doubt: f64,
 }
+
+/// The standard error of a median of normal samples, in median distances over the root of
+/// their number: 1.4826 (distances to deviations) times 1.2533 (medians to means).
+const MEDIAN_ERROR: f64 = 1.858;
 
 /// Compares the record in `run` with the one in `recorded`.
 ///
@@ -88,7 +95,8 @@ fn counts(record: &Record) -> Counts {
     };
     let all = record.figures().filter(|f| f.instrument == "guest" && f.round.is_none());
     let judged = all.filter(|f| is_judged(f.metric));
-    let count = |s: &Summary| Count { low: real(s.p01), middle: real(s.p50) };
+    let doubt = |s: &Summary| 2.0 * MEDIAN_ERROR * real(s.mad) / real(s.n.max(1) as u64).sqrt();
+    let count = |s: &Summary| Count { low: real(s.p01), middle: real(s.p50), doubt: doubt(s) };
     judged.map(|f| ((f.metric, f.services, f.backend.clone()), count(&f.summary))).collect()
 }
 
@@ -225,7 +233,7 @@ fn packet(before: &Counts, after: &Counts, cell: &Cell) -> Judged {
     let above = |counts: &Counts| {
         let path = of(counts, BASELINE).map_or(0.0, |none| none.middle);
         let own = counts.get(cell)?;
-        Some(Count { low: own.low - path, middle: own.middle - path })
+        Some(Count { low: own.low - path, middle: own.middle - path, ..*own })
     };
     let Some((was, now)) = above(before).zip(above(after)) else { return Judged::Worse };
     let floor = of(before, STATIC).zip(of(before, BASELINE));
@@ -233,8 +241,9 @@ fn packet(before: &Counts, after: &Counts, cell: &Cell) -> Judged {
     let rules = was.middle - floor.filter(|floor| *floor < was.middle).unwrap_or(0.0);
     let room = (rules * RISE_MAX).max(INSTRUCTIONS_MIN);
     let whole = before.get(cell).map_or(0.0, |count| count.middle);
-    match [rise(was.low, now.low, room), rise(was.middle, now.middle, room)] {
-        _ if now.middle - was.middle > whole * MEDIAN_RISE_MAX => Judged::Worse,
+    let much = was.doubt.max(whole * MEDIAN_RISE_MAX);
+    match [rise(was.low, now.low, room), rise(was.middle, now.middle, room.max(was.doubt))] {
+        _ if now.middle - was.middle > much => Judged::Worse,
         [low, middle] if low == middle => middle,
         _ => Judged::Same,
     }
@@ -244,11 +253,13 @@ fn packet(before: &Counts, after: &Counts, cell: &Cell) -> Judged {
 fn packet_elsewhere(before: &Counts, after: &Counts, (metric, size, backend): &Cell) -> Judged {
     let ratio = |counts: &Counts| {
         let of = |backend: &str| counts.get(&(*metric, *size, backend.to_owned()));
-        Some(of(backend)?.middle / of(BASELINE)?.middle.max(1.0))
+        let (own, path) = (of(backend)?, of(BASELINE)?.middle.max(1.0));
+        Some((own.middle / path, own.doubt / path))
     };
     // A metric that `none` does not have, such as one about rules, can only be shown.
     let Some((was, now)) = ratio(before).zip(ratio(after)) else { return Judged::Same };
-    rise(was, now, was * PACKET_RISE_ELSEWHERE)
+    let ((was, doubt), (now, _)) = (was, now);
+    rise(was, now, doubt.max(was * PACKET_RISE_ELSEWHERE))
 }
 
 /// Counts of a run are far below 2^52.
@@ -273,7 +284,7 @@ mod tests {
             (cell(FIRST, "nft"), nft),
             (cell(ADDED, "nft"), update),
         ];
-        all.map(|(cell, middle)| (cell, Count { low: middle - 2.0, middle })).into()
+        all.map(|(cell, middle)| (cell, Count { low: middle - 2.0, middle, doubt: 4.0 })).into()
     }
 
     fn verdict(after: &Counts, differ: &[String]) -> Verdict {
@@ -307,12 +318,25 @@ mod tests {
     fn a_median_alone_has_to_rise_by_much() {
         let mut after = counts(40_130.0, 1e6);
         let nft = |after: &mut Counts, low: f64, middle: f64| {
-            after.insert((FIRST, 100, "nft".to_owned()), Count { low, middle });
+            after.insert((FIRST, 100, "nft".to_owned()), Count { low, middle, doubt: 4.0 });
         };
         nft(&mut after, 39_998.0, 40_130.0);
         assert!(!verdict(&after, &[]).fails);
         nft(&mut after, 39_998.0, 41_300.0);
         assert!(verdict(&after, &[]).fails);
+    }
+
+    /// Every packet walks to another place in a list: their median moves by a place or two.
+    #[test]
+    fn a_median_of_very_different_packets_is_doubted() {
+        let (mut before, mut after) = (counts(40_000.0, 1e6), counts(40_000.0, 1e6));
+        let cell = (FIRST, 100, "nft".to_owned());
+        let spread = |middle| Count { low: 36_000.0, middle, doubt: 2_000.0 };
+        before.insert(cell.clone(), spread(40_000.0));
+        for (middle, fails) in [(41_900.0, false), (42_100.0, true)] {
+            after.insert(cell.clone(), spread(middle));
+            assert_eq!(compare((&before, &after), &[]).fails, fails, "{middle}");
+        }
     }
 
     #[test]
