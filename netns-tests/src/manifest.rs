@@ -4,7 +4,7 @@
 //! Invariant: writes only what the Ir says, in the words of Kubernetes.
 
 use nfc_ir::{
-    Endpoint, Family, Ir, LocalDetector, Node, NodePortAddresses, Scheduler, Service, TrafficPolicy,
+    Endpoint, Family, Ir, LocalDetector, Node, NodePortAddresses, Service, TrafficPolicy,
 };
 use std::fmt::Write as _;
 
@@ -92,15 +92,6 @@ fn policy(policy: TrafficPolicy) -> &'static str {
     }
 }
 
-fn scheduler(scheduler: Scheduler) -> &'static str {
-    match scheduler {
-        Scheduler::Random => "random",
-        Scheduler::RoundRobin => "round-robin",
-        Scheduler::SourceHash => "source-hash",
-        Scheduler::Maglev => "maglev",
-    }
-}
-
 fn service_object(family: Family, service: &Service) -> String {
     let kind = match (service.node_port, service.load_balancer_ips.is_empty()) {
         _ if service.health_check_port.is_some() => "LoadBalancer",
@@ -117,7 +108,7 @@ fn service_object(family: Family, service: &Service) -> String {
          externalTrafficPolicy: {}\n  externalIPs: {}\n  loadBalancerSourceRanges: {}\n",
         name.name,
         name.namespace,
-        scheduler(service.scheduler),
+        service.scheduler.name(),
         service.cluster_ip,
         policy(service.internal_policy),
         policy(service.external_policy),

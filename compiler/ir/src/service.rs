@@ -90,6 +90,22 @@ pub enum Scheduler {
     Maglev,
 }
 
+impl Scheduler {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Random, Self::RoundRobin, Self::SourceHash, Self::Maglev];
+
+    /// Its name in the annotation `nfc.dev/scheduler`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::RoundRobin => "round-robin",
+            Self::SourceHash => "source-hash",
+            Self::Maglev => "maglev",
+        }
+    }
+}
+
 /// One endpoint of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {

@@ -76,13 +76,6 @@ const POLICIES: [(&str, TrafficPolicy); 2] =
 
 const FAMILIES: [(&str, Family); 2] = [("IPv4", Family::Ipv4), ("IPv6", Family::Ipv6)];
 
-const SCHEDULERS: [(&str, Scheduler); 4] = [
-    ("random", Scheduler::Random),
-    ("round-robin", Scheduler::RoundRobin),
-    ("source-hash", Scheduler::SourceHash),
-    ("maglev", Scheduler::Maglev),
-];
-
 /// All fields of a ServiceSpec (`k8s.io/api/core/v1/types.go`), to tell a slip of the pen
 /// from a field that does not matter here.
 const SPEC_FIELDS: [&str; 20] = [
@@ -314,7 +307,8 @@ fn affinity(reader: &mut Reader<'_>, spec: &Fields<'_, '_>) -> Option<Affinity> 
 
 fn scheduler(reader: &mut Reader<'_>, meta: &Meta<'_, '_>) -> Scheduler {
     let text = meta.annotation(reader, "nfc.dev/scheduler");
-    text.and_then(|text| reader.word_in(text, "scheduler", &SCHEDULERS)).unwrap_or_default()
+    let choices = Scheduler::ALL.map(|scheduler| (scheduler.name(), scheduler));
+    text.and_then(|text| reader.word_in(text, "scheduler", &choices)).unwrap_or_default()
 }
 
 fn ports(

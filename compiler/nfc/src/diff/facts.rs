@@ -92,7 +92,7 @@ pub fn facts(service: &Service, node: &Node) -> BTreeMap<Subject, String> {
         set("healthCheckNodePort", port.to_string());
     }
     if service.scheduler != Scheduler::Random {
-        set("scheduler", scheduler(service.scheduler).to_owned());
+        set("scheduler", service.scheduler.name().to_owned());
     }
     for (endpoint, share) in shares(service, node) {
         facts.insert(Subject::Endpoint(endpoint.address), share);
@@ -112,15 +112,6 @@ fn affinity(affinity: Option<Affinity>) -> String {
     match affinity {
         Some(affinity) => format!("ClientIP, {} s", affinity.timeout_seconds),
         None => "None".to_owned(),
-    }
-}
-
-fn scheduler(scheduler: Scheduler) -> &'static str {
-    match scheduler {
-        Scheduler::Random => "random",
-        Scheduler::RoundRobin => "round-robin",
-        Scheduler::SourceHash => "source-hash",
-        Scheduler::Maglev => "maglev",
     }
 }
 
