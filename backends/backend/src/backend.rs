@@ -1,7 +1,7 @@
 //! What every backend does.
 
 use crate::journey::{ListingError, Way};
-use crate::{Answer, Fault, Origin, Question, Step, Unsupported};
+use crate::{Answer, Fault, Follow, Origin, Question, Step, Unsupported};
 use nfc_ir::{Family, Ir, Outcome, Packet, ProxyMode};
 use std::fmt::Debug;
 use std::net::IpAddr;
@@ -20,6 +20,8 @@ pub trait Backend {
     type Program: Clone + Eq + Debug + 'static;
     /// The way from one program to another.
     type Patch: Clone + Debug + 'static;
+    /// What keeps a program in step with its Services.
+    type Follower: Follow<Patch = Self::Patch> + 'static;
 
     /// The name on the command line.
     fn name(&self) -> &'static str;
@@ -47,6 +49,9 @@ pub trait Backend {
 
     /// `old` after `patch`.
     fn patched(&self, old: &Self::Program, patch: &Self::Patch) -> Self::Program;
+
+    /// Begins to follow the Services of `ir`, which [`lower`](Self::lower) made `lowered` of.
+    fn follow(&self, ir: &Ir, lowered: Lowered<Self::Program>) -> Self::Follower;
 
     /// What must be read before [`replace`](Self::replace), in this order.
     fn questions(&self, family: Family) -> Vec<Question>;

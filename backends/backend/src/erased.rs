@@ -5,8 +5,10 @@
 //! never leave the face that made them.
 
 use crate::journey::{ListingError, Way};
-use crate::{Answer, Backend, Fault, Lowered, Origin, Question, Step, TraceError};
-use nfc_ir::{Family, Ir, Outcome, Packet, ProxyMode};
+use crate::{
+    Answer, Backend, Fault, Follow, Lowered, Origin, Question, Step, TraceError, Unsupported,
+};
+use nfc_ir::{Change, Family, Ir, Outcome, Packet, ProxyMode};
 use std::any::Any;
 use std::fmt;
 use std::net::IpAddr;
@@ -29,6 +31,27 @@ impl fmt::Debug for AnyPatch {
     }
 }
 
+/// A [`Follow`] whose types are hidden. See there for what each method does.
+pub trait AnyFollower {
+    /// The way from the rules as they are to those that do what `ir` means.
+    fn change(&mut self, ir: &Ir, changes: &[Change]) -> AnyPatch;
+    /// What was asked for and left out, sorted.
+    fn unsupported(&self) -> Vec<Unsupported>;
+}
+
+impl<F: Follow> AnyFollower for F
+where
+    F::Patch: 'static,
+{
+    fn change(&mut self, ir: &Ir, changes: &[Change]) -> AnyPatch {
+        AnyPatch(Box::new(Follow::change(self, ir, changes)))
+    }
+
+    fn unsupported(&self) -> Vec<Unsupported> {
+        Follow::unsupported(self)
+    }
+}
+
 /// A [`Backend`] whose types are hidden. See there for what each method does.
 pub trait AnyBackend {
     /// The name on the command line.
@@ -45,6 +68,8 @@ pub trait AnyBackend {
     fn is_empty(&self, patch: &AnyPatch) -> bool;
     /// What a patch changes, in a few lines for people.
     fn summary(&self, patch: &AnyPatch) -> Vec<String>;
+    /// Begins to follow the Services of `ir`, which [`lower`](Self::lower) made `lowered` of.
+    fn follow(&self, ir: &Ir, lowered: Lowered<AnyProgram>) -> Box<dyn AnyFollower>;
     /// What must be read before [`replace`](Self::replace).
     fn questions(&self, family: Family) -> Vec<Question>;
     /// The way to `new` from whatever is there.
@@ -108,6 +133,12 @@ impl<B: Backend> AnyBackend for B {
         Backend::summary(self, patch::<B>(any))
     }
 
+    fn follow(&self, ir: &Ir, lowered: Lowered<AnyProgram>) -> Box<dyn AnyFollower> {
+        let Lowered { program, unsupported } = lowered;
+        let program = program.0.downcast().unwrap_or_else(|_| foreign());
+        Box::new(Backend::follow(self, ir, Lowered { program: *program, unsupported }))
+    }
+
     fn questions(&self, family: Family) -> Vec<Question> {
         Backend::questions(self, family)
     }
@@ -152,8 +183,11 @@ impl<B: Backend> AnyBackend for B {
 }
 
 fn program<B: Backend>(any: &AnyProgram) -> &B::Program {
-    let own = any.0.downcast_ref();
-    own.unwrap_or_else(|| unreachable!("a program of another backend was given to this one"))
+    any.0.downcast_ref().unwrap_or_else(foreign)
+}
+
+fn foreign<T>() -> T {
+    unreachable!("a program of another backend was given to this one")
 }
 
 fn patch<B: Backend>(any: &AnyPatch) -> &B::Patch {

@@ -10,6 +10,7 @@ pub mod addresses;
 mod apply;
 mod backend;
 mod erased;
+mod follow;
 pub mod journey;
 mod none;
 mod origin;
@@ -18,7 +19,8 @@ mod unsupported;
 
 pub use apply::{Apply, Receipt, Recorder, Refusal, StepReceipt};
 pub use backend::{Backend, Lowered, TraceError};
-pub use erased::{AnyBackend, AnyPatch, AnyProgram};
+pub use erased::{AnyBackend, AnyFollower, AnyPatch, AnyProgram};
+pub use follow::{Anew, Follow};
 pub use none::Nothing;
 pub use origin::{Fault, Origin};
 pub use step::{Answer, Process, Question, Step};

@@ -2,7 +2,7 @@
 //! thing a harness can be tested with.
 
 use crate::journey::{self, ListingError, Rules, Way};
-use crate::{Answer, Backend, Fault, Lowered, Origin, Question, Step, TraceError};
+use crate::{Anew, Answer, Backend, Fault, Lowered, Origin, Question, Step, TraceError};
 use nfc_ir::{Family, Ir, Outcome, Packet, ProxyMode};
 use std::net::IpAddr;
 
@@ -13,6 +13,7 @@ pub struct Nothing;
 impl Backend for Nothing {
     type Program = ();
     type Patch = ();
+    type Follower = Anew<Self>;
 
     fn name(&self) -> &'static str {
         "none"
@@ -35,6 +36,10 @@ impl Backend for Nothing {
     }
 
     fn patched(&self, _old: &(), _patch: &()) {}
+
+    fn follow(&self, _ir: &Ir, lowered: Lowered<()>) -> Anew<Self> {
+        Anew::new(*self, lowered)
+    }
 
     fn questions(&self, _family: Family) -> Vec<Question> {
         Vec::new()

@@ -23,7 +23,7 @@ pub use diff::{Change, Command, LinkChange, Patch};
 pub use program::{Program, ServerKey, VirtualServer};
 
 use nfc_backend::journey::{ListingError, Way};
-use nfc_backend::{Answer, Backend, Fault, Lowered, Origin, Question, Step, TraceError};
+use nfc_backend::{Anew, Answer, Backend, Fault, Lowered, Origin, Question, Step, TraceError};
 use nfc_ir::{Family, Ir, Outcome, Packet, ProxyMode};
 use std::net::IpAddr;
 
@@ -34,6 +34,7 @@ pub struct Ipvs;
 impl Backend for Ipvs {
     type Program = Program;
     type Patch = Patch;
+    type Follower = Anew<Self>;
 
     fn name(&self) -> &'static str {
         "ipvs"
@@ -63,6 +64,9 @@ impl Backend for Ipvs {
         diff::patched(old, patch)
     }
 
+    fn follow(&self, _ir: &Ir, lowered: Lowered<Program>) -> Anew<Self> {
+        Anew::new(*self, lowered)
+    }
     fn questions(&self, family: Family) -> Vec<Question> {
         observe::questions(family)
     }

@@ -12,7 +12,7 @@ pub use program::Program;
 
 use names::TABLE;
 use nfc_backend::journey::{ListingError, Way};
-use nfc_backend::{Answer, Backend, Fault, Lowered, Origin, Question, Step, TraceError};
+use nfc_backend::{Anew, Answer, Backend, Fault, Lowered, Origin, Question, Step, TraceError};
 use nfc_ir::{Family, Ir, Outcome, Packet, ProxyMode};
 use nfc_ruleset::{encode, observe, render, trace};
 use std::net::IpAddr;
@@ -60,6 +60,7 @@ pub struct Patch {
 impl Backend for Nft {
     type Program = Program;
     type Patch = Patch;
+    type Follower = Anew<Self>;
 
     fn name(&self) -> &'static str {
         match self.layout {
@@ -102,6 +103,10 @@ impl Backend for Nft {
             table: nfc_ruleset::patched(old.table.as_ref(), &patch.table),
             addresses: patch.addresses.clone(),
         }
+    }
+
+    fn follow(&self, _ir: &Ir, lowered: Lowered<Program>) -> Anew<Self> {
+        Anew::new(*self, lowered)
     }
 
     /// The table, with whatever others made of it.

@@ -16,6 +16,7 @@ pub mod node;
 pub mod packet;
 pub mod select;
 pub mod service;
+mod service_map;
 pub mod synth;
 pub mod text;
 
@@ -28,3 +29,4 @@ pub use node::{AddrBlock, LocalDetector, Node, NodePortAddresses};
 pub use packet::{Choice, Ingress, Outcome, Packet};
 pub use select::{Selection, select};
 pub use service::{Affinity, Endpoint, Frontend, Hints, Scheduler, Service, TrafficPolicy};
+pub use service_map::Change;
