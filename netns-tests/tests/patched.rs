@@ -1,19 +1,21 @@
 //! The text of a patch, given to the backend's own tool, leads to the same rules as loading
-//! the new Services: what `nfc diff` prints is what would be done.
+//! the new Services: what `nfc diff` prints is what would be done. So does a patch that follows
+//! from what became of some of them.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test panics to keep its backtrace")]
 
 mod stage;
 
 use nfc::{explain, load};
-use nfc_backend::AnyBackend;
+use nfc_backend::{AnyBackend, Apply as _};
 use nfc_ir::synth::{self, Sample};
-use nfc_ir::{Family, Ir, eval};
+use nfc_ir::{Change, Family, Ir, Node, Protocol, Service, eval};
 use nfc_kernel::{Feature, Kernel, Namespace};
 use nfc_lab::need;
 use stage::{backend, inside, needs, nfc, tool};
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::ops::Range;
 use std::process::{Command, Stdio};
 
 fn loaded(backend: &dyn AnyBackend, ir: &Ir) -> Namespace {
@@ -71,6 +73,69 @@ fn nft_takes_the_text_of_a_patch() {
                 assert_eq!(listed(&node, family), wanted, "{}:\n{text}", backend.name());
             }
         }
+    }
+}
+
+/// What became of each Service.
+fn changes(old: &Ir, new: &Ir) -> Vec<Change> {
+    let same = |a: &Service, b: &Service| (&a.name, a.protocol) == (&b.name, b.protocol);
+    let in_ir = |ir: &Ir, service: &Service| {
+        ir.services().iter().find(|other| same(other, service)).cloned()
+    };
+    let there = old.services().iter();
+    let came = new.services().iter().filter(|service| in_ir(old, service).is_none());
+    let all = there.chain(came);
+    all.map(|s| Change { before: in_ir(old, s), after: in_ir(new, s) }).collect()
+}
+
+/// Loads the first of `irs`, follows to the others, and each time has the same rules as a node
+/// on which they were loaded.
+fn follow(backend: &dyn AnyBackend, family: Family, irs: &[Ir]) {
+    let node = loaded(backend, &irs[0]);
+    let mut follower = backend.follow(&irs[0], backend.lower(&irs[0]));
+    for pair in irs.windows(2) {
+        let patch = follower.change(&pair[1], &changes(&pair[0], &pair[1]));
+        let applied = inside(&node, || Kernel::new().apply(&backend.encode(&patch)));
+        let text = backend.render_patch(&patch);
+        applied.unwrap_or_else(|refusal| panic!("{refusal:?}\n{text}"));
+        let wanted = listed(&loaded(backend, &pair[1]), family);
+        assert_eq!(listed(&node, family), wanted, "{}:\n{text}", backend.name());
+    }
+}
+
+#[test]
+fn nft_takes_what_follows_from_changes() {
+    let needed = [needs("nft", Family::Ipv4), vec![Feature::NftTool]].concat();
+    if !need("nft takes what follows from changes", &needed) {
+        return;
+    }
+    for backend in ["nft", "nft-constant-time"].map(backend) {
+        for family in Family::ALL {
+            let samples: Vec<Ir> = (200..224).map(|seed| synth::sample(seed, family).ir).collect();
+            let of_one_node = samples.iter().map(|ir| {
+                let node = samples[0].node().clone();
+                Ir::new(family, node, ir.services().to_vec()).expect("still valid")
+            });
+            follow(backend.as_ref(), family, &of_one_node.collect::<Vec<_>>());
+        }
+    }
+}
+
+/// Sets are made with room for 64 elements: another one may come when one goes, and more may
+/// once there is room for them.
+#[test]
+fn nft_takes_what_follows_when_sets_are_full() {
+    let needed = [needs("nft", Family::Ipv4), vec![Feature::NftTool]].concat();
+    if !need("nft takes what follows when sets are full", &needed) {
+        return;
+    }
+    let services = |range: Range<u32>| {
+        let made = range.map(|i| synth::service(Family::Ipv4, Protocol::Tcp, i, 1)).collect();
+        Ir::new(Family::Ipv4, Node::default(), made).expect("valid")
+    };
+    let irs = [0..8, 0..64, 1..65, 0..65, 0..200, 0..3, 0..96].map(services);
+    for backend in ["nft", "nft-constant-time"].map(backend) {
+        follow(backend.as_ref(), Family::Ipv4, &irs);
     }
 }
 

@@ -4,15 +4,17 @@
 //! `nfc_ruleset`; here is only which table says what Services mean.
 
 mod blame;
+mod follow;
 pub mod lower;
 pub mod names;
 pub mod program;
 
+pub use follow::Follower;
 pub use program::Program;
 
 use names::TABLE;
 use nfc_backend::journey::{ListingError, Way};
-use nfc_backend::{Anew, Answer, Backend, Fault, Lowered, Origin, Question, Step, TraceError};
+use nfc_backend::{Answer, Backend, Fault, Lowered, Origin, Question, Step, TraceError};
 use nfc_ir::{Family, Ir, Outcome, Packet, ProxyMode};
 use nfc_ruleset::{encode, observe, render, trace};
 use std::net::IpAddr;
@@ -60,7 +62,7 @@ pub struct Patch {
 impl Backend for Nft {
     type Program = Program;
     type Patch = Patch;
-    type Follower = Anew<Self>;
+    type Follower = Follower;
 
     fn name(&self) -> &'static str {
         match self.layout {
@@ -105,8 +107,8 @@ impl Backend for Nft {
         }
     }
 
-    fn follow(&self, _ir: &Ir, lowered: Lowered<Program>) -> Anew<Self> {
-        Anew::new(*self, lowered)
+    fn follow(&self, ir: &Ir, lowered: Lowered<Program>) -> Follower {
+        Follower::new(ir, self.layout, lowered.program)
     }
 
     /// The table, with whatever others made of it.

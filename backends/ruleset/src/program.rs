@@ -259,13 +259,20 @@ impl Fields {
     /// Bytes that the fields take in the kernel's registers.
     #[must_use]
     pub fn len(&self, family: Family) -> usize {
-        self.types().iter().map(|t| t.padded_len(family)).sum()
+        let len = |field: Type| field.padded_len(family);
+        match self {
+            Self::Types(types) => types.iter().map(|field| len(*field)).sum(),
+            Self::Typeof(exprs) => exprs.iter().map(|expr| len(expr.field_type())).sum(),
+        }
     }
 
     /// Whether there is no field, which is not a key.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.types().is_empty()
+        match self {
+            Self::Types(types) => types.is_empty(),
+            Self::Typeof(exprs) => exprs.is_empty(),
+        }
     }
 }
 

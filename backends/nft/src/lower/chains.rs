@@ -15,7 +15,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Adds the base chains, and what they need besides the Services' sets. `sticky` is whether
 /// there is session affinity.
-pub(super) fn add_base(table: &mut Table, settings: Settings<'_>, sticky: bool) {
+pub(crate) fn add_base(table: &mut Table, settings: Settings<'_>, sticky: bool) {
     let ir = settings.ir;
     if sticky {
         table.add_set(names::AFFINITY, clients(ir.family()));

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 /// How many Services can be told apart, and how many endpoints of each.
-const HALF: u32 = 1 << HALF_BITS;
+pub(crate) const HALF: u32 = 1 << HALF_BITS;
 const HALF_BITS: u32 = 15;
 
 /// The bits that say that a priority is such a number, and how they are. Users' own classes
@@ -34,29 +34,43 @@ pub(super) fn is_id() -> Match {
 /// The numbers of one Service's endpoints.
 pub(super) type Ids = BTreeMap<SocketAddr, u32>;
 
-/// Gives the numbers out.
+/// Gives Services their numbers, in the order in which they ask.
 #[derive(Debug, Default)]
-pub(super) struct Numbering {
+pub(crate) struct Numbering {
     services: Half,
 }
 
 impl Numbering {
-    /// The numbers of all endpoints of a Service that has not been here before. `None` when
-    /// there are more than can be told apart.
-    pub(super) fn ids(&mut self, service: &Service) -> Option<Ids> {
-        let addresses: BTreeSet<SocketAddr> = service.endpoints.iter().map(|e| e.address).collect();
-        if addresses.len() > HALF as usize {
-            return None;
-        }
-        let name = format!("{}/{}", service.name, service.protocol);
-        let number = self.services.take(fnv(name.bytes(), 0))?;
-        let mut endpoints = Half::default();
-        let id = |address| {
-            let endpoint = endpoints.take(hash(address, 3))?;
-            Some((address, MARKED | number << HALF_BITS | endpoint))
-        };
-        addresses.into_iter().map(id).collect()
+    /// The number of a Service that has not been here before. `None` when it needs none, and
+    /// when there are more than can be told apart.
+    pub(crate) fn number(&mut self, service: &Service) -> Option<u32> {
+        self.services.take(home(service)?)
     }
+}
+
+/// The number that a Service has when nobody before it does. `None` when it needs none, or has
+/// more endpoints than can be told apart.
+pub(crate) fn home(service: &Service) -> Option<u32> {
+    let numbered = service.affinity.is_some() && service.endpoints.len() <= HALF as usize;
+    let name = || format!("{}/{}", service.name, service.protocol);
+    numbered.then(|| first(fnv(name().bytes(), 0)))
+}
+
+/// The numbers of all endpoints of the Service that has this number. `None` when there are more
+/// than can be told apart.
+pub(super) fn ids(service: &Service, number: u32) -> Option<Ids> {
+    let addresses: BTreeSet<SocketAddr> = service.endpoints.iter().map(|e| e.address).collect();
+    let mut endpoints = Half::default();
+    let id = |address| {
+        let endpoint = endpoints.take(first(hash(address, 3)))?;
+        Some((address, MARKED | number << HALF_BITS | endpoint))
+    };
+    addresses.into_iter().map(id).collect()
+}
+
+/// Where a hash points to among the numbers of a half.
+fn first(hash: u64) -> u32 {
+    u32::try_from(hash >> 32).unwrap_or(0) % HALF
 }
 
 /// The numbers of one half that have been given out.
@@ -66,10 +80,9 @@ struct Half {
 }
 
 impl Half {
-    /// The first free number from where `hash` points to.
-    fn take(&mut self, hash: u64) -> Option<u32> {
-        let first = u32::try_from(hash >> 32).unwrap_or(0);
-        let mut around = (0..HALF).map(|step| first.wrapping_add(step) % HALF);
+    /// The first free number from `first` on.
+    fn take(&mut self, first: u32) -> Option<u32> {
+        let mut around = (0..HALF).map(|step| (first + step) % HALF);
         around.find(|number| self.taken.insert(*number))
     }
 }
@@ -77,22 +90,29 @@ impl Half {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nfc_ir::{Family, Protocol, synth};
+    use nfc_ir::{Affinity, Family, Protocol, synth};
+    use std::num::NonZeroU32;
 
+    /// A Service whose clients keep their endpoints.
     fn service(index: u32, endpoints: u32) -> Service {
-        synth::service(Family::Ipv6, Protocol::Tcp, index, endpoints)
+        let affinity = Some(Affinity { timeout_seconds: NonZeroU32::MIN });
+        Service { affinity, ..synth::service(Family::Ipv6, Protocol::Tcp, index, endpoints) }
+    }
+
+    /// The numbers that a Service's endpoints have when it comes after those of `numbering`.
+    fn numbered(numbering: &mut Numbering, service: &Service) -> Option<Ids> {
+        ids(service, numbering.number(service)?)
     }
 
     #[test]
     fn ids_are_distinct_and_outlive_other_endpoints() {
-        let all = service(0, 3000);
-        let ids = Numbering::default().ids(&all).expect("few enough");
+        let of = |service: &Service| numbered(&mut Numbering::default(), service);
+        let ids = of(&service(0, 3000)).expect("few enough");
         let distinct: BTreeSet<_> = ids.values().collect();
         assert_eq!(distinct.len(), 3000);
         let few = service(0, 20);
         let fewer = Service { endpoints: few.endpoints[1..].to_vec(), ..few.clone() };
-        let [before, after] =
-            [few, fewer].map(|service| Numbering::default().ids(&service).expect("few enough"));
+        let [before, after] = [few, fewer].map(|service| of(&service).expect("few enough"));
         assert!(after.iter().all(|(endpoint, id)| before[endpoint] == *id));
     }
 
@@ -101,7 +121,7 @@ mod tests {
         let mut numbering = Numbering::default();
         let mut seen = BTreeSet::new();
         for i in 0..3000 {
-            let ids = numbering.ids(&service(i, 3)).expect("few enough");
+            let ids = numbered(&mut numbering, &service(i, 3)).expect("few enough");
             let owners: BTreeSet<u32> = ids.values().map(|id| id & SERVICE).collect();
             assert_eq!(owners.len(), 1);
             assert!(seen.is_disjoint(&owners), "two Services have the same number");
@@ -113,8 +133,9 @@ mod tests {
     #[test]
     fn who_comes_too_late_has_none() {
         let mut half = Half::default();
-        let taken: Vec<_> = (0..=HALF).map(|i| half.take(u64::from(i) << 32)).collect();
+        let taken: Vec<_> = (0..=HALF).map(|i| half.take(i % HALF)).collect();
         assert_eq!(taken[HALF as usize - 1..], [Some(HALF - 1), None]);
-        assert_eq!(Numbering::default().ids(&service(0, HALF + 1)), None);
+        assert_eq!(numbered(&mut Numbering::default(), &service(0, HALF + 1)), None);
+        assert_eq!(ids(&service(0, HALF + 1), 0), None);
     }
 }

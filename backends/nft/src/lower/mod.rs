@@ -5,14 +5,16 @@
 //! numbers of endpoints occur, never on how many Services there are.
 
 mod chains;
-mod classes;
-mod ids;
+pub(crate) mod classes;
+pub(crate) mod ids;
 mod sets;
+pub(crate) mod shared;
 pub mod slots;
 
 use crate::Layout;
 use crate::names::{self, Class, Door, Pick, Policy};
 use crate::program::Program;
+pub(crate) use chains::add_base;
 use ids::{Ids, Numbering};
 use ipnet::IpNet;
 use nfc_backend::{Lowered, Reason, Unsupported};
@@ -20,9 +22,11 @@ use nfc_ir::{
     Endpoint, Frontend, Ir, Protocol, ProxyMode, Scheduler, Selection, Service, ServiceName,
     TrafficPolicy, select,
 };
-use nfc_ruleset::{Key, Verdict};
+use nfc_ruleset::{Key, Table, Verdict};
 use sets::Sets;
+use shared::Shared;
 use slots::{maglev, slots};
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -48,32 +52,49 @@ const WEIGHTS: Reason = Reason {
 /// The program that does what `ir` means.
 #[must_use]
 pub fn lower(ir: &Ir, layout: Layout) -> Lowered<Program> {
-    let mut lowering = Lowering::new(ir, layout);
-    for service in ir.services() {
-        lowering.service(service);
+    lower_services(Settings { ir, layout }, ir.services().iter())
+}
+
+/// The program that does what these Services mean, which are sorted as those of an Ir.
+pub(crate) fn lower_services<'a>(
+    settings: Settings<'a>,
+    services: impl ExactSizeIterator<Item = &'a Service>,
+) -> Lowered<Program> {
+    let mut lowering = Lowering::new(settings, services.len());
+    let mut numbering = Numbering::default();
+    for service in services {
+        lowering.service(service, numbering.number(service));
     }
     lowering.finish()
 }
 
 /// A lowering under way.
-struct Lowering<'a> {
-    ir: &'a Ir,
-    layout: Layout,
+pub(crate) struct Lowering<'a> {
+    settings: Settings<'a>,
     sets: Sets,
-    numbering: Numbering,
-    /// The classes in use and the names of their chains.
-    classes: BTreeMap<Class, String>,
-    firewalls: BTreeSet<Verdict>,
-    /// Who takes turns by the counter of a class.
-    turns: BTreeMap<Class, BTreeSet<(&'a ServiceName, Protocol)>>,
-    unsupported: BTreeSet<Unsupported>,
+    classes: BTreeMap<Class, Chain>,
+    /// Where the chains that keep strangers out lead to, and how many times each is used.
+    firewalls: BTreeMap<Verdict, u32>,
+    pub(crate) turns: Turns<&'a ServiceName>,
+    /// What was left out, but for turns.
+    pub(crate) unsupported: BTreeSet<Unsupported>,
 }
 
-/// What chains depend on besides the Services.
+/// Who takes turns by the counter of a class.
+pub(crate) type Turns<Name> = BTreeSet<(Class, Name, Protocol)>;
+
+/// The chain of a class in use.
+struct Chain {
+    name: String,
+    /// How many times it is used.
+    uses: u32,
+}
+
+/// What chains depend on besides the Services: the node of this Ir, and the layout.
 #[derive(Clone, Copy)]
-struct Settings<'a> {
-    ir: &'a Ir,
-    layout: Layout,
+pub(crate) struct Settings<'a> {
+    pub(crate) ir: &'a Ir,
+    pub(crate) layout: Layout,
 }
 
 /// One Service at one of its frontends.
@@ -94,49 +115,78 @@ enum Place {
 }
 
 impl<'a> Lowering<'a> {
-    fn new(ir: &'a Ir, layout: Layout) -> Self {
+    /// A lowering with room for about so many Services.
+    pub(crate) fn new(settings: Settings<'a>, services: usize) -> Self {
         Self {
-            ir,
-            layout,
-            sets: Sets::new(ir.family(), layout, ir.services().len()),
-            numbering: Numbering::default(),
+            settings,
+            sets: Sets::new(settings.ir.family(), settings.layout, services),
             classes: BTreeMap::new(),
-            firewalls: BTreeSet::new(),
-            turns: BTreeMap::new(),
+            firewalls: BTreeMap::new(),
+            turns: Turns::new(),
             unsupported: BTreeSet::new(),
         }
     }
 
     fn finish(mut self) -> Lowered<Program> {
-        for sharers in self.turns.values().filter(|sharers| sharers.len() > 1) {
-            self.unsupported.extend(sharers.iter().map(|(service, protocol)| Unsupported {
-                service: (*service).clone(),
-                protocol: *protocol,
-                reason: ROUND_ROBIN,
-            }));
-        }
-        let mut table = self.sets.into_table();
+        self.unsupported.extend(shared_turns(&self.turns));
+        let unsupported = std::mem::take(&mut self.unsupported).into_iter().collect();
         let sticky = self.classes.keys().any(|class| class.affinity.is_some());
-        let settings = Settings { ir: self.ir, layout: self.layout };
-        chains::add_base(&mut table, settings, sticky);
-        for class in self.classes.keys() {
-            chains::add_class(&mut table, settings, *class);
-        }
-        for onward in &self.firewalls {
-            chains::add_firewall(&mut table, onward);
-        }
+        let settings = self.settings;
+        let mut table = self.into_table();
+        add_base(&mut table, settings, sticky);
         let program = Program {
-            family: self.ir.family(),
+            family: settings.ir.family(),
             table: Some(table),
-            addresses: self.ir.node().addresses.clone(),
+            addresses: settings.ir.node().addresses.clone(),
         };
-        Lowered { program, unsupported: self.unsupported.into_iter().collect() }
+        Lowered { program, unsupported }
     }
 
-    fn service(&mut self, service: &'a Service) {
-        let selection = select(service, self.ir.node());
+    /// All sets of Services, and all chains but those that are always there.
+    pub(crate) fn into_table(self) -> Table {
+        let mut table = self.sets.into_table();
+        for class in self.classes.keys() {
+            chains::add_class(&mut table, self.settings, *class);
+        }
+        for onward in self.firewalls.keys() {
+            chains::add_firewall(&mut table, onward);
+        }
+        table
+    }
+
+    /// What these Services use that others may use too; from now on they use nothing of the
+    /// kind.
+    pub(crate) fn take_shared(&mut self) -> Shared {
+        let classes = std::mem::take(&mut self.classes).into_iter();
+        Shared {
+            cluster_ips: self.sets.take_cluster_ips(),
+            hairpins: self.sets.take_hairpins(),
+            classes: classes.map(|(class, chain)| (class, chain.uses)).collect(),
+            firewalls: std::mem::take(&mut self.firewalls),
+            numbered: self.sets.take_numbered(),
+        }
+    }
+
+    /// Adds what is used, whoever uses it.
+    pub(crate) fn add_shared(&mut self, shared: &Shared) {
+        shared.cluster_ips.keys().for_each(|ip| self.sets.add_cluster_ip(*ip));
+        shared.hairpins.keys().for_each(|ip| self.sets.add_hairpin(*ip));
+        for (class, uses) in &shared.classes {
+            self.classes.insert(*class, Chain { name: class.chain(), uses: *uses });
+        }
+        self.firewalls.extend(shared.firewalls.clone());
+        self.sets.add_numbered(shared.numbered.each_ref().map(BTreeMap::keys));
+    }
+
+    /// Adds a Service. `number` is its own, if it needs one.
+    pub(crate) fn service(&mut self, service: &'a Service, number: Option<u32>) {
+        let node = self.settings.ir.node();
+        let selection = select(service, node);
         let pick = pick(service.scheduler);
-        let ids = self.ids(service);
+        let ids = number.and_then(|number| ids::ids(service, number));
+        if service.affinity.is_some() && ids.is_none() {
+            self.leave_out(service, AFFINITY);
+        }
         for frontend in service.frontends() {
             let place = match frontend {
                 Frontend::ClusterIp(ip)
@@ -158,18 +208,8 @@ impl<'a> Lowering<'a> {
         }
         self.sets.add_cluster_ip(service.cluster_ip);
         let used = selection.cluster.iter().chain(&selection.local);
-        let own = |e: &&&Endpoint| self.ir.node().masquerades_hairpin(ProxyMode::Nftables, e);
+        let own = |e: &&&Endpoint| node.masquerades_hairpin(ProxyMode::Nftables, e);
         used.filter(own).for_each(|endpoint| self.sets.add_hairpin(endpoint.address.ip()));
-    }
-
-    /// The numbers of the Service's endpoints, when its clients keep theirs.
-    fn ids(&mut self, service: &Service) -> Option<Ids> {
-        service.affinity?;
-        let ids = self.numbering.ids(service);
-        if ids.is_none() {
-            self.leave_out(service, AFFINITY);
-        }
-        ids
     }
 
     fn leave_out(&mut self, service: &Service, reason: Reason) {
@@ -226,10 +266,12 @@ impl<'a> Lowering<'a> {
             self.sets.add_slots(at, &class, &slots.endpoints);
         }
         if at.pick == Pick::RoundRobin && policy != Policy::ExternalLocal {
-            self.turns.entry(class).or_default().insert((&at.service.name, class.protocol));
+            self.turns.insert((class, &at.service.name, class.protocol));
         }
-        let chain = self.classes.entry(class).or_insert_with(|| class.chain());
-        Verdict::Goto(chain.clone())
+        let chain = self.classes.entry(class);
+        let chain = chain.or_insert_with(|| Chain { name: class.chain(), uses: 0 });
+        chain.uses += 1;
+        Verdict::Goto(chain.name.clone())
     }
 
     /// Lets only the Service's source ranges through to `onward`. A node inside the ranges
@@ -240,15 +282,28 @@ impl<'a> Lowering<'a> {
             return onward;
         }
         let mut admitted: Vec<_> = service.source_ranges.iter().copied().collect();
-        let node = self.ir.node().primary_address();
+        let node = self.settings.ir.node().primary_address();
         if node.is_some_and(|node| admitted.iter().any(|r| r.contains(&node))) {
             admitted.extend(service.load_balancer_ips.iter().copied().map(IpNet::from));
         }
         self.sets.add_source_ranges(service, ip, &admitted);
         let chain = chains::firewall_name(&onward);
-        self.firewalls.insert(onward);
+        *self.firewalls.entry(onward).or_default() += 1;
         Verdict::Goto(chain)
     }
+}
+
+/// Whose turns are not only its own.
+pub(crate) fn shared_turns<Name: Borrow<ServiceName>>(turns: &Turns<Name>) -> Vec<Unsupported> {
+    let turns: Vec<_> = turns.iter().collect();
+    let by_class = turns.chunk_by(|(class, ..), (next, ..)| class == next);
+    let shared = by_class.filter(|sharers| sharers.len() > 1).flatten();
+    let unsupported = shared.map(|(_, service, protocol)| Unsupported {
+        service: service.borrow().clone(),
+        protocol: *protocol,
+        reason: ROUND_ROBIN,
+    });
+    unsupported.collect()
 }
 
 fn pick(scheduler: Scheduler) -> Pick {

@@ -5,6 +5,7 @@
 
 use super::classes::Classes;
 use super::ids::Ids;
+use super::shared::{Uses, count};
 use super::{At, Place};
 use crate::Layout;
 use crate::names::{self, Class, Door, Maps};
@@ -133,6 +134,31 @@ impl Sets {
         set.elements.push(at.frontend_key().bytes(), value.bytes(), &[]);
     }
 
+    /// Which cluster IPs were added; from now on none was.
+    pub(super) fn take_cluster_ips(&mut self) -> Uses<IpAddr> {
+        taken(self.family, &mut self.cluster_ips)
+    }
+
+    /// Which endpoints were added that may reach themselves; from now on none was.
+    pub(super) fn take_hairpins(&mut self) -> Uses<IpAddr> {
+        taken(self.family, &mut self.hairpin)
+    }
+
+    /// In the constant-time layout the classes asked for, first those of frontends; from now on
+    /// none was.
+    pub(super) fn take_numbered(&mut self) -> [Uses<Verdict>; 2] {
+        self.classes.as_mut().map(|both| both.each_mut().map(Classes::take)).unwrap_or_default()
+    }
+
+    /// Gives classes their numbers, as if frontends had asked for them.
+    pub(super) fn add_numbered<'v>(&mut self, verdicts: [impl Iterator<Item = &'v Verdict>; 2]) {
+        for (classes, verdicts) in self.classes.iter_mut().flatten().zip(verdicts) {
+            for verdict in verdicts {
+                classes.number(verdict);
+            }
+        }
+    }
+
     pub(super) fn add_cluster_ip(&mut self, ip: IpAddr) {
         self.cluster_ips.add(&Key::new().addr(ip));
     }
@@ -187,6 +213,21 @@ impl Sets {
             self.source_ranges.add(&first.then(&last));
         }
     }
+}
+
+/// Empties a set whose keys begin with an address, and counts these.
+fn taken(family: Family, set: &mut Set) -> Uses<IpAddr> {
+    let empty = set.without_elements();
+    let full = std::mem::replace(set, empty);
+    count(full.elements.iter().map(|row| match family {
+        Family::Ipv4 => first_bytes::<4>(row.key).into(),
+        Family::Ipv6 => first_bytes::<16>(row.key).into(),
+    }))
+}
+
+fn first_bytes<const LEN: usize>(key: &[u8]) -> [u8; LEN] {
+    let bytes = key.first_chunk().copied();
+    bytes.unwrap_or_else(|| unreachable!("the key begins with an address of {LEN} bytes"))
 }
 
 /// What a frontend leads to: the number of its class, or the verdict itself.
