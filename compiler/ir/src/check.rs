@@ -10,7 +10,8 @@
 //!    port and protocol.
 //! 5. The masquerade bit is between 0 and 31.
 //!
-//! Invariant: the only way to make an Ir is [`Ir::new`].
+//! Invariant: the only way to make an Ir is [`Ir::new`], and the only one to change it is a
+//! [`ServiceMap`](crate::ServiceMap), which says the same as making it anew.
 
 use crate::{Affinity, Family, Frontend, Node, Port, Protocol, Service, ServiceName};
 use std::collections::BTreeMap;
@@ -23,8 +24,9 @@ use std::net::{IpAddr, SocketAddr};
 pub struct Ir {
     family: Family,
     node: Node,
-    services: Vec<Service>,
-    shadowed: Vec<Shadowed>,
+    pub(crate) services: Vec<Service>,
+    /// Sorted by name, protocol and frontend.
+    pub(crate) shadowed: Vec<Shadowed>,
 }
 
 /// Where a Service answers, as the key under which a packet finds it.
@@ -42,9 +44,11 @@ pub enum FrontendKey {
 pub struct Shadowed {
     /// The Service that lost the address.
     pub service: ServiceName,
+    /// What it would have been: an external or a load balancer address.
+    pub frontend: Frontend,
     /// The address, protocol and port in question.
     pub key: FrontendKey,
-    /// The Service that answers there.
+    /// The Service that answers there; it may be the same one.
     pub by: ServiceName,
 }
 
@@ -87,6 +91,25 @@ pub enum Flaw {
     },
 }
 
+impl FrontendKey {
+    /// The key of a frontend of a Service with this protocol and port.
+    pub(crate) fn of(frontend: Frontend, protocol: Protocol, port: Port) -> Self {
+        match frontend {
+            Frontend::ClusterIp(ip) | Frontend::ExternalIp(ip) | Frontend::LoadBalancerIp(ip) => {
+                Self::Address(ip, protocol, port)
+            }
+            Frontend::NodePort(port) => Self::NodePort(protocol, port),
+        }
+    }
+
+    /// The protocol that all who claim it have.
+    pub(crate) fn protocol(&self) -> Protocol {
+        match self {
+            Self::Address(_, protocol, _) | Self::NodePort(protocol, _) => *protocol,
+        }
+    }
+}
+
 fn describe(key: &FrontendKey) -> String {
     match key {
         FrontendKey::Address(IpAddr::V6(ip), protocol, port) => format!("[{ip}]:{port}/{protocol}"),
@@ -97,7 +120,7 @@ fn describe(key: &FrontendKey) -> String {
 
 impl std::fmt::Display for Shadowed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { service, key, by } = self;
+        let Self { service, key, by, .. } = self;
         write!(f, "{service}: {} already belongs to {by}, left out here", describe(key))
     }
 }
@@ -160,7 +183,7 @@ impl Ir {
 
 /// kube-proxy sorts endpoints by the text "ip:port", so that 10.0.0.10:80 comes before
 /// 10.0.0.1:80, and keeps one of those that are equal, a local one first.
-fn sort_endpoints(service: &mut Service) {
+pub(crate) fn sort_endpoints(service: &mut Service) {
     service.endpoints.sort_by_cached_key(|e| (AddressText::of(e.address), !e.local));
     service.endpoints.dedup_by(|later, kept| later.address == kept.address);
 }
@@ -207,15 +230,18 @@ fn flaws_of_each(family: Family, node: &Node, services: &[Service]) -> Vec<Flaw>
             flaws.push(Flaw::Duplicate { service, protocol: pair[1].protocol });
         }
     }
-    for service in services {
-        let strangers = addresses(service).filter(|a| Family::of(*a) != family);
-        flaws.extend(strangers.map(|address| Flaw::WrongFamily {
-            service: service.name.clone(),
-            address,
-            family,
-        }));
-    }
+    flaws.extend(services.iter().flat_map(|service| strangers(family, service)));
     flaws
+}
+
+/// The addresses of `service` that are of the other family.
+pub(crate) fn strangers(family: Family, service: &Service) -> impl Iterator<Item = Flaw> + '_ {
+    let strangers = addresses(service).filter(move |a| Family::of(*a) != family);
+    strangers.map(move |address| Flaw::WrongFamily {
+        service: service.name.clone(),
+        address,
+        family,
+    })
 }
 
 fn addresses(service: &Service) -> impl Iterator<Item = IpAddr> + '_ {
@@ -226,22 +252,37 @@ fn addresses(service: &Service) -> impl Iterator<Item = IpAddr> + '_ {
         .chain(service.endpoints.iter().map(|e| e.address.ip()))
 }
 
+/// Whether users write this address, so that two Services may have the same. Cluster IPs and
+/// node ports are handed out once by Kubernetes.
+pub(crate) fn is_shared(frontend: Frontend) -> bool {
+    match frontend {
+        Frontend::ClusterIp(_) | Frontend::NodePort(_) => false,
+        Frontend::ExternalIp(_) | Frontend::LoadBalancerIp(_) => true,
+    }
+}
+
+/// Takes from `service` the addresses that users wrote and `keep` refuses; asks for external
+/// ones first.
+pub(crate) fn retain_shared(
+    service: &mut Service,
+    mut keep: impl FnMut(Frontend, FrontendKey) -> bool,
+) {
+    let Service { protocol, port, external_ips, load_balancer_ips, .. } = service;
+    let mut keep = |frontend| keep(frontend, FrontendKey::of(frontend, *protocol, *port));
+    external_ips.retain(|ip| keep(Frontend::ExternalIp(*ip)));
+    load_balancer_ips.retain(|ip| keep(Frontend::LoadBalancerIp(*ip)));
+}
+
 /// Who answers where: the index of the Service by what it claims.
 #[derive(Default)]
 struct Claims(BTreeMap<FrontendKey, usize>);
 
 impl Claims {
-    /// Cluster IPs and node ports, which Kubernetes hands out once: a second claim is a flaw.
+    /// Cluster IPs and node ports: a second claim is a flaw.
     fn take_exclusive(&mut self, services: &[Service], flaws: &mut Vec<Flaw>) {
         for (index, service) in services.iter().enumerate() {
-            let exclusive = service.frontends().filter_map(|frontend| match frontend {
-                Frontend::ClusterIp(ip) => {
-                    Some(FrontendKey::Address(ip, service.protocol, service.port))
-                }
-                Frontend::NodePort(port) => Some(FrontendKey::NodePort(service.protocol, port)),
-                Frontend::ExternalIp(_) | Frontend::LoadBalancerIp(_) => None,
-            });
-            for key in exclusive {
+            for frontend in service.frontends().filter(|f| !is_shared(*f)) {
+                let key = FrontendKey::of(frontend, service.protocol, service.port);
                 if let Some(by) = self.take(key, index) {
                     let (service, by) = (service.name.clone(), services[by].name.clone());
                     flaws.push(Flaw::Conflict { service, key, by });
@@ -250,24 +291,24 @@ impl Claims {
         }
     }
 
-    /// External and load balancer addresses, which users write: the first one keeps it.
+    /// External and load balancer addresses: the first one keeps it.
     fn take_shared(&mut self, services: &mut [Service]) -> Vec<Shadowed> {
         let mut lost = Vec::new();
         for (index, service) in services.iter_mut().enumerate() {
-            let Service { protocol, port, external_ips, load_balancer_ips, .. } = service;
-            for ips in [external_ips, load_balancer_ips] {
-                ips.retain(|ip| {
-                    let key = FrontendKey::Address(*ip, *protocol, *port);
-                    let taken = self.take(key, index);
-                    lost.extend(taken.map(|by| (index, key, by)));
-                    taken.is_none()
-                });
-            }
+            retain_shared(service, |frontend, key| {
+                let taken = self.take(key, index);
+                lost.extend(taken.map(|by| (index, frontend, key, by)));
+                taken.is_none()
+            });
         }
         let name = |index: usize| services[index].name.clone();
-        lost.into_iter()
-            .map(|(service, key, by)| Shadowed { service: name(service), key, by: name(by) })
-            .collect()
+        let told = |(index, frontend, key, by)| Shadowed {
+            service: name(index),
+            frontend,
+            key,
+            by: name(by),
+        };
+        lost.into_iter().map(told).collect()
     }
 
     /// Claims `key` for a Service; returns which had it before, if any.

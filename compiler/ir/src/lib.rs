@@ -29,4 +29,4 @@ pub use node::{AddrBlock, LocalDetector, Node, NodePortAddresses};
 pub use packet::{Choice, Ingress, Outcome, Packet};
 pub use select::{Selection, select};
 pub use service::{Affinity, Endpoint, Frontend, Hints, Scheduler, Service, TrafficPolicy};
-pub use service_map::Change;
+pub use service_map::{Change, ServiceMap};
