@@ -24,14 +24,18 @@ impl Watch {
     /// What has happened since.
     #[must_use]
     pub fn elapsed(&self) -> Option<CpuTime> {
-        let (before, after) = (self.0?, now()?);
-        Some(CpuTime {
-            capacity_ms: after.capacity_ms.saturating_sub(before.capacity_ms),
-            own_ms: after.own_ms.saturating_sub(before.own_ms),
-            user_ms: after.user_ms.saturating_sub(before.user_ms),
-            system_ms: after.system_ms.saturating_sub(before.system_ms),
-            steal_ms: after.steal_ms.saturating_sub(before.steal_ms),
-        })
+        Some(between(self.0?, now()?))
+    }
+}
+
+/// What has happened from one look to the next.
+pub(crate) fn between(before: CpuTime, after: CpuTime) -> CpuTime {
+    CpuTime {
+        capacity_ms: after.capacity_ms.saturating_sub(before.capacity_ms),
+        own_ms: after.own_ms.saturating_sub(before.own_ms),
+        user_ms: after.user_ms.saturating_sub(before.user_ms),
+        system_ms: after.system_ms.saturating_sub(before.system_ms),
+        steal_ms: after.steal_ms.saturating_sub(before.steal_ms),
     }
 }
 
@@ -48,7 +52,7 @@ fn now() -> Option<CpuTime> {
 ///
 /// Other programs are told by their time in user mode: what the kernel does in the background
 /// to take our own worlds apart would else be counted against them.
-fn counted(machine: &str, process: &str) -> Option<CpuTime> {
+pub(crate) fn counted(machine: &str, process: &str) -> Option<CpuTime> {
     let numbers = |text: &str| -> Vec<u64> {
         text.split_whitespace().map_while(|word| word.parse().ok()).collect()
     };

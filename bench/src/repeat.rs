@@ -58,10 +58,11 @@ impl<'a, 'c> Updates<'a, 'c> {
             if n > untimed && budget.is_some_and(|budget| begun.elapsed() > budget) {
                 break;
             }
-            let altered = self.alterer.after(operation, self.loaded.ir());
-            let altered = altered.map_err(|flaws| anyhow::anyhow!("flawed: {flaws:?}"))?;
-            self.changed.extend(altered.service.clone());
-            let perform = || self.loaded.perform(operation, altered, kernel);
+            let alterations = self.alterer.alterations(operation, self.loaded.ir());
+            if let [one] = alterations.as_slice() {
+                self.changed.insert(one.service().clone());
+            }
+            let perform = || self.loaded.perform(operation, alterations, kernel);
             let parts = self.world.node().run(perform)?.with_context(|| operation.name())?;
             let Some(parts) = parts else { break };
             if n >= untimed {
@@ -71,8 +72,8 @@ impl<'a, 'c> Updates<'a, 'c> {
         Ok(values)
     }
 
-    /// The cluster IPs and ports of all Services that were changed so far, those that were
-    /// removed included when `before` had them.
+    /// The cluster IPs and ports of all Services that were changed so far one at a time, those
+    /// that were removed included when `before` had them.
     #[must_use]
     pub fn frontends(&self, before: &Ir) -> BTreeSet<SocketAddr> {
         let all = self.loaded.ir().services().iter().chain(before.services());

@@ -7,9 +7,11 @@
 //! Invariant: pure functions of numbers; knows neither what was measured nor how.
 
 mod distribution;
+mod growth;
 mod rank;
 
 pub use distribution::{Distribution, NoDistribution, Pool};
+pub use growth::{Growth, Power, extrapolate, growth, whole_exponent};
 pub use rank::{Comparison, ROUNDS_MIN, SIGNIFICANT, compare};
 
 use nfc_ir::synth::Dice;
@@ -114,17 +116,23 @@ const RESAMPLES: usize = 1000;
 pub fn bootstrap(
     rounds: usize,
     seed: u64,
-    mut figure: impl FnMut(&[usize]) -> Option<f64>,
+    figure: impl FnMut(&[usize]) -> Option<f64>,
 ) -> Option<Interval> {
-    if rounds < 3 {
-        return None;
-    }
+    middle_of(redrawn(rounds, seed, figure)?)
+}
+
+/// What `figure` says of each draw of [`bootstrap`]; `None` with fewer than three rounds.
+pub fn redrawn(
+    rounds: usize,
+    seed: u64,
+    mut figure: impl FnMut(&[usize]) -> Option<f64>,
+) -> Option<Vec<f64>> {
     let mut dice = Dice::new(seed);
     let mut draw = || -> Option<f64> {
         let drawn: Vec<usize> = (0..rounds).map(|_| place(&mut dice, rounds)).collect();
         figure(&drawn).filter(|f| f.is_finite())
     };
-    middle_of((0..RESAMPLES).filter_map(|_| draw()).collect())
+    (rounds >= 3).then(|| (0..RESAMPLES).filter_map(|_| draw()).collect())
 }
 
 /// The interval that holds the middle 95 % of what a bootstrap found; `None` when that is
@@ -143,13 +151,10 @@ pub fn middle_of(mut answers: Vec<f64>) -> Option<Interval> {
 /// three.
 #[must_use]
 pub fn redrawn_medians(rounds: &[f64], seed: u64) -> Option<Vec<f64>> {
-    let mut dice = Dice::new(seed);
-    let mut draw = || {
-        let drawn: Vec<f64> =
-            rounds.iter().map(|_| rounds[place(&mut dice, rounds.len())]).collect();
-        median(&drawn)
-    };
-    (rounds.len() >= 3).then(|| (0..RESAMPLES).filter_map(|_| draw()).collect())
+    redrawn(rounds.len(), seed, |drawn| {
+        let chosen: Vec<f64> = drawn.iter().map(|i| rounds[*i]).collect();
+        median(&chosen)
+    })
 }
 
 /// One of `count` places.
@@ -158,13 +163,38 @@ fn place(dice: &mut Dice, count: usize) -> usize {
     usize::try_from(dice.below(bound)).unwrap_or(0)
 }
 
-/// The interval of the median of `medians`, one for each round.
+/// The interval of the median of what `medians`, one for each round, were drawn from: from the
+/// k-th smallest to the k-th largest, for the largest k that leaves at most 5 % outside (David and
+/// Nagaraja, Order Statistics, 7.1). It is exact whatever the distribution, where a percentile
+/// bootstrap of the median of 15 rounds holds the truth in 92 % of cases only.
+///
+/// `None` with fewer than three rounds. With fewer than [`ROUNDS_FOR_95`] it is the whole range.
 #[must_use]
-pub fn median_interval(medians: &[f64], seed: u64) -> Option<Interval> {
-    bootstrap(medians.len(), seed, |drawn| {
-        let chosen: Vec<f64> = drawn.iter().map(|i| medians[*i]).collect();
-        median(&chosen)
-    })
+pub fn median_interval(medians: &[f64]) -> Option<Interval> {
+    let mut sorted = medians.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let left_out = (1..sorted.len().div_ceil(2)).take_while(|k| outside(sorted.len(), *k) <= 0.05);
+    let k = left_out.last().unwrap_or(1);
+    let (low, high) = (sorted.get(k - 1)?, sorted.get(sorted.len().checked_sub(k)?)?);
+    (sorted.len() >= 3).then_some(Interval { low: *low, high: *high })
+}
+
+/// With fewer rounds the true median lies outside of their whole range in more than 5 % of cases.
+pub const ROUNDS_FOR_95: u32 = 6;
+
+/// How likely the median of what `count` values are drawn from is not between the k-th smallest
+/// and the k-th largest of them: fewer than k of them are on one side of it.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "a count of rounds is far below 2^52")]
+pub fn outside(count: usize, k: usize) -> f64 {
+    // Logarithms of the binomial coefficients, because halves to the power of many rounds vanish.
+    let first = -(count as f64) * std::f64::consts::LN_2;
+    let logs = (0..k).scan(first, |log, chosen| {
+        let this = *log;
+        *log += ((count - chosen) as f64 / (chosen + 1) as f64).ln();
+        Some(this)
+    });
+    2.0 * logs.map(f64::exp).sum::<f64>()
 }
 
 /// A straight line through points.
@@ -197,83 +227,6 @@ pub fn line_fit(points: &[(f64, f64)]) -> Option<Line> {
         slope: xy / xx,
         r_squared: if yy == 0.0 { 1.0 } else { xy * xy / (xx * yy) },
     })
-}
-
-/// How a cost grows with size.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Growth {
-    /// At no larger size more than [`FLAT_FACTOR`] times the lowest cost.
-    Flat {
-        /// The largest cost over the lowest.
-        factor: f64,
-    },
-    /// What comes on top of the lowest cost grows as a power of the size.
-    Power {
-        /// The exponent: 1 is linear, 2 quadratic.
-        exponent: f64,
-        /// The largest cost over the lowest.
-        factor: f64,
-        /// At how many sizes the growth was large enough to be fitted.
-        fitted: usize,
-    },
-    /// It grows, but at too few sizes or too unsteadily to tell how.
-    Unclear {
-        /// The largest cost over the lowest.
-        factor: f64,
-    },
-}
-
-/// A cost that nowhere exceeds this many times the lowest is called flat. Between 1 and
-/// 50,000 elements a hash table of the kernel gets slower by up to a fifth, because it no
-/// longer fits the caches.
-pub const FLAT_FACTOR: f64 = 1.25;
-
-/// A cost has to be this many times the lowest to be part of a fit: rounds of the same cell
-/// differ by a few percent.
-pub const FIT_FACTOR: f64 = 1.05;
-
-/// The law of growth through `points` of (size, cost).
-///
-/// A cost is a fixed part and a growing one. A fit of the whole on a log-log scale would
-/// call every law flat while the fixed part is the larger one, so the fixed part is taken
-/// off first. It is the lowest cost seen, usually that at the smallest size; sizes below
-/// it, and sizes that cost hardly more ([`FIT_FACTOR`]), are left out, because there the
-/// difference is noise. `None` without two sizes of positive cost.
-#[must_use]
-pub fn growth(points: &[(f64, f64)]) -> Option<Growth> {
-    let (x0, y0) = lowest(points)?;
-    points.iter().find(|(x, y)| *y > 0.0 && *x != x0)?;
-    let larger = points.iter().filter(|(x, y)| *y > 0.0 && *x > x0);
-    let factor = larger.map(|(_, y)| y / y0).fold(1.0, f64::max);
-    if factor <= FLAT_FACTOR {
-        return Some(Growth::Flat { factor });
-    }
-    let logs = grown(points, (x0, y0));
-    let power = |line: Line| Growth::Power { exponent: line.slope, factor, fitted: logs.len() };
-    let line = line_fit(&logs).filter(|line| line.slope > 0.0);
-    Some(line.map_or(Growth::Unclear { factor }, power))
-}
-
-/// The cost at `size` by the law of [`growth`] through `points`, and its exponent; `None`
-/// when they do not grow as a power of the size.
-#[must_use]
-pub fn extrapolate(points: &[(f64, f64)], size: f64) -> Option<(f64, f64)> {
-    let (x0, y0) = lowest(points)?;
-    let line = line_fit(&grown(points, (x0, y0))).filter(|line| line.slope > 0.0)?;
-    let more = (line.intercept + line.slope * (size - x0).ln()).exp();
-    (size > x0).then_some((y0 + more, line.slope))
-}
-
-/// The point of the lowest positive cost, the smallest of several.
-fn lowest(points: &[(f64, f64)]) -> Option<(f64, f64)> {
-    let positive = points.iter().filter(|(_, y)| *y > 0.0);
-    positive.min_by(|a, b| a.1.total_cmp(&b.1).then(a.0.total_cmp(&b.0))).copied()
-}
-
-/// What the points that have grown above the lowest are above it, as logarithms.
-fn grown(points: &[(f64, f64)], (x0, y0): (f64, f64)) -> Vec<(f64, f64)> {
-    let grown = points.iter().filter(|(x, y)| *x > x0 && *y > FIT_FACTOR * y0);
-    grown.map(|(x, y)| ((x - x0).ln(), (y - y0).ln())).collect()
 }
 
 #[cfg(test)]

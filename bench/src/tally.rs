@@ -75,7 +75,7 @@ impl Tally {
     fn over_rounds(&self, cell: &Cell, metric: Metric) -> Option<Figure> {
         let rounds = self.rounds.get(&(cell.backend.clone(), cell.services, metric))?;
         let all: Vec<u64> = rounds.values().flatten().copied().collect();
-        let ends = interval(rounds, self.seed);
+        let ends = interval(rounds);
         Some(Figure {
             rounds: u32::try_from(rounds.len()).unwrap_or(u32::MAX),
             p50_low: ends.map(|i| i.low).map(whole),
@@ -106,10 +106,10 @@ impl Tally {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "nanoseconds of 52 days are exact")]
-fn interval(rounds: &BTreeMap<u32, Vec<u64>>, seed: u64) -> Option<Interval> {
+fn interval(rounds: &BTreeMap<u32, Vec<u64>>) -> Option<Interval> {
     let medians: Vec<f64> =
         rounds.values().filter_map(|v| Summary::of(v)).map(|s| s.p50 as f64).collect();
-    stats::median_interval(&medians, seed)
+    stats::median_interval(&medians)
 }
 
 /// An end of an interval of medians, which is one of them and so a whole number.

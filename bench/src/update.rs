@@ -1,16 +1,21 @@
 //! How long updates take: read, lower, diff, encode and kernel, each on its own.
 //!
+//! A load makes the whole program and compares it with what is there. A change goes to a
+//! follower ([`nfc_backend::Follow`]), and what that does until it has a patch counts as
+//! lowering; those that follow by lowering everything compare programs in that time too.
+//!
 //! Invariant: what is timed is what `nfc` does to update a node, by the same road: the
 //! difference of two programs, or of a program and what was read, encoded, carried out.
 
-use crate::altered::Altered;
+use crate::altered::Alteration;
 use crate::contender::{self, Contender, Kind};
 use crate::metric::{Metric, Operation, Part};
 use crate::peers::{self, Change, PeerError, Shape};
 use nfc_backend::{
-    Answer, AnyBackend, AnyPatch, AnyProgram, Apply, Fault, Refusal, Step, Unsupported,
+    Answer, AnyBackend, AnyFollower, AnyPatch, AnyProgram, Apply, Fault, Lowered, Refusal, Step,
+    Unsupported,
 };
-use nfc_ir::{Ir, ServiceName};
+use nfc_ir::{Flaw, Ir, ServiceMap, ServiceName};
 use std::time::Duration;
 
 /// What the parts of one update took, in nanoseconds. A part that a contender does not have,
@@ -32,6 +37,9 @@ pub enum UpdateError {
     /// The backend cannot say something, so its figures would be those of another job.
     #[error("cannot say everything: {0}")]
     Unsupported(Unsupported),
+    /// The altered Services are no Services.
+    #[error("the made-up Services are flawed: {0:?}")]
+    Flawed(Vec<Flaw>),
     /// A peer's script could not be made.
     #[error(transparent)]
     Peer(#[from] PeerError),
@@ -41,8 +49,19 @@ pub enum UpdateError {
 pub struct Loaded<'a> {
     contender: &'a Contender,
     clock: fn() -> u64,
-    ir: Ir,
-    program: Option<AnyProgram>,
+    services: ServiceMap,
+    rules: Rules,
+}
+
+/// What is known of the rules in the kernel.
+enum Rules {
+    /// Nothing: they are no backend's, or the kernel refused some.
+    Unknown,
+    /// They are a program's.
+    Loaded(Lowered<AnyProgram>),
+    /// They are kept in step with the Services. That takes memory, which no load needs, and
+    /// time, which is no update's; so it begins before the first update.
+    Followed(Box<dyn AnyFollower>),
 }
 
 impl Parts {
@@ -105,39 +124,41 @@ impl<'a> Loaded<'a> {
         ir: Ir,
         kernel: &mut dyn Apply,
     ) -> Result<(Self, Parts), UpdateError> {
-        // The Services are not copied: how much memory a load takes is measured here too.
-        let nothing = Ir::empty(ir.family());
-        let mut loaded = Self { contender, clock, ir: nothing, program: None };
-        let parts = match &contender.kind {
+        let (rules, parts) = match &contender.kind {
             Kind::Backend(backend) => {
-                let parts = loaded.update(backend.as_ref(), &ir, kernel)?;
-                loaded.ir = ir;
-                parts
+                let backend = backend.as_ref();
+                let nothing = backend.empty(ir.family());
+                let watch = Stopwatch::start(clock);
+                let way = |program: &AnyProgram| backend.diff(&nothing, program);
+                let (lowered, parts) = load(backend, &ir, way, watch, kernel)?;
+                (Rules::Loaded(lowered), parts)
             }
             Kind::Text(backend) => {
-                loaded.ir = ir;
-                loaded.load_text(backend.as_ref(), kernel)?
+                let watch = Stopwatch::start(clock);
+                (Rules::Unknown, load_text(backend.as_ref(), &ir, watch, kernel)?)
             }
             Kind::KubeProxy(shape) => {
-                loaded.ir = ir;
-                run_script(peers::table(*shape, &loaded.ir)?, kernel)?
+                (Rules::Unknown, run_script(peers::table(*shape, &ir)?, kernel)?)
             }
             Kind::StaticDnat => {
-                loaded.ir = ir;
-                run_script(contender::static_dnat(&loaded.ir).unwrap_or_default(), kernel)?
+                let script = contender::static_dnat(&ir).unwrap_or_default();
+                (Rules::Unknown, run_script(script, kernel)?)
             }
         };
-        Ok((loaded, parts))
+        // The Services are not copied, and their index comes after the load has freed what it
+        // needed: how much memory a load takes is measured here too.
+        let services = ServiceMap::new(ir);
+        Ok((Self { contender, clock, services, rules }, parts))
     }
 
-    /// The Services as they are now.
+    /// The Services as they are now, also when the kernel refused their rules.
     #[must_use]
     pub fn ir(&self) -> &Ir {
-        &self.ir
+        self.services.ir()
     }
 
-    /// Carries out `operation`, after which the Services are `altered`; `None` when the
-    /// contender has no such operation.
+    /// Carries out `operation`, which does `alterations` to the Services; `None` when the
+    /// contender has no such operation, and then they are as before.
     ///
     /// # Errors
     ///
@@ -145,27 +166,32 @@ impl<'a> Loaded<'a> {
     pub fn perform(
         &mut self,
         operation: Operation,
-        altered: Altered,
+        alterations: Vec<Alteration>,
         kernel: &mut dyn Apply,
     ) -> Result<Option<Parts>, UpdateError> {
         let contender = self.contender;
         let parts = match (&contender.kind, operation) {
-            (Kind::Backend(backend), Operation::FullResync) => {
-                self.replace(backend.as_ref(), false, kernel)?
+            (Kind::Backend(backend), Operation::FullResync | Operation::ReadBack) => {
+                self.alter(alterations)?;
+                self.replace(backend.as_ref(), operation == Operation::ReadBack, kernel)?
             }
-            (Kind::Backend(backend), Operation::ReadBack) => {
-                self.replace(backend.as_ref(), true, kernel)?
-            }
-            (Kind::Backend(backend), _) => self.update(backend.as_ref(), &altered.ir, kernel)?,
+            (Kind::Backend(backend), _) => self.update(backend.as_ref(), alterations, kernel)?,
             (Kind::Text(backend), Operation::FullResync) => {
-                self.load_text(backend.as_ref(), kernel)?
+                self.alter(alterations)?;
+                let watch = Stopwatch::start(self.clock);
+                load_text(backend.as_ref(), self.ir(), watch, kernel)?
             }
             (Kind::KubeProxy(shape), Operation::FullResync) => {
-                run_script(peers::table(*shape, &self.ir)?, kernel)?
+                self.alter(alterations)?;
+                run_script(peers::table(*shape, self.ir())?, kernel)?
             }
             (Kind::KubeProxy(shape), _) => {
-                let Some(service) = &altered.service else { return Ok(None) };
-                let change = self.scripts(*shape, operation, &altered.ir, service)?;
+                let (Some(tell), [one]) = (peer_told(operation), alterations.as_slice()) else {
+                    return Ok(None);
+                };
+                let (before, service) = (self.ir().clone(), one.service().clone());
+                self.alter(alterations)?;
+                let change = tell(*shape, &before, self.ir(), &service)?;
                 let parts = run_script(change.transaction, kernel)?;
                 if !change.clean_up.is_empty() {
                     run_script(change.clean_up, kernel)?;
@@ -174,48 +200,64 @@ impl<'a> Loaded<'a> {
             }
             (Kind::Text(_) | Kind::StaticDnat, _) => return Ok(None),
         };
-        self.ir = altered.ir;
         Ok(Some(parts))
     }
 
-    /// The steps of an update to `altered`, not carried out, as if they were; `None` for whom
-    /// there are none.
+    /// The steps of an update that does `alterations` to the Services, not carried out, as if
+    /// they were; `None` for whom there are none.
     ///
     /// # Errors
     ///
     /// [`UpdateError`].
-    pub fn prepare(&mut self, altered: Altered) -> Result<Option<Vec<Step>>, UpdateError> {
+    pub fn prepare(
+        &mut self,
+        alterations: Vec<Alteration>,
+    ) -> Result<Option<Vec<Step>>, UpdateError> {
         let Kind::Backend(backend) = &self.contender.kind else { return Ok(None) };
         let mut recorder = nfc_backend::Recorder::default();
-        self.update(backend.as_ref(), &altered.ir, &mut recorder)?;
-        self.ir = altered.ir;
+        self.update(backend.as_ref(), alterations, &mut recorder)?;
         Ok(Some(recorder.steps))
     }
 
+    /// Goes to what the altered Services mean by what is different about them.
     fn update(
         &mut self,
         backend: &dyn AnyBackend,
-        ir: &Ir,
+        alterations: Vec<Alteration>,
         kernel: &mut dyn Apply,
     ) -> Result<Parts, UpdateError> {
-        let old = self.program.take().unwrap_or_else(|| backend.empty(ir.family()));
+        // Until the kernel has taken it, nothing is known.
+        let mut follower = match std::mem::replace(&mut self.rules, Rules::Unknown) {
+            Rules::Unknown => {
+                self.alter(alterations)?;
+                return self.replace(backend, false, kernel);
+            }
+            Rules::Loaded(lowered) => backend.follow(self.ir(), lowered),
+            Rules::Followed(follower) => follower,
+        };
         let mut watch = Stopwatch::start(self.clock);
-        let program = lowered(backend, ir, &mut watch)?;
-        let patch = backend.diff(&old, &program);
-        watch.lap(Part::Diff);
+        let changes = self.alter(alterations)?;
+        let patch = follower.change(self.ir(), &changes);
+        watch.lap(Part::Lower);
+        if let Some(gap) = follower.unsupported().into_iter().next() {
+            return Err(UpdateError::Unsupported(gap));
+        }
+        watch.skip();
         let parts = carry_out(backend, &patch, watch, kernel)?;
-        self.program = Some(program);
+        self.rules = Rules::Followed(follower);
         Ok(parts)
     }
 
-    /// Goes to what the Services mean from what is read from the kernel, or without looking.
+    /// Goes to what the Services mean from what is read from the kernel, or without looking;
+    /// what was known of the rules is forgotten.
     fn replace(
         &mut self,
         backend: &dyn AnyBackend,
         look: bool,
         kernel: &mut dyn Apply,
     ) -> Result<Parts, UpdateError> {
-        let questions = backend.questions(self.ir.family());
+        self.rules = Rules::Unknown;
+        let questions = backend.questions(self.ir().family());
         let mut watch = Stopwatch::start(self.clock);
         let answers = if look {
             let answers = kernel.ask(&questions).map_err(refused)?;
@@ -225,56 +267,84 @@ impl<'a> Loaded<'a> {
             // Without an answer a program replaces whatever is there.
             vec![Answer::default(); questions.len()]
         };
-        let program = lowered(backend, &self.ir, &mut watch)?;
-        let patch = backend.replace(&answers, &program);
-        watch.lap(Part::Diff);
-        let parts = carry_out(backend, &patch, watch, kernel)?;
-        self.program = Some(program);
+        let way = |program: &AnyProgram| backend.replace(&answers, program);
+        let (lowered, parts) = load(backend, self.ir(), way, watch, kernel)?;
+        self.rules = Rules::Loaded(lowered);
         Ok(parts)
     }
 
-    fn load_text(
-        &self,
-        backend: &dyn AnyBackend,
-        kernel: &mut dyn Apply,
-    ) -> Result<Parts, UpdateError> {
-        let mut watch = Stopwatch::start(self.clock);
-        let program = lowered(backend, &self.ir, &mut watch)?;
-        let step = contender::text_step(backend, program, self.ir.family());
-        watch.lap(Part::Encode);
-        let receipt = kernel.apply(&[step]).map_err(refused)?;
-        Ok(whole(watch, receipt.elapsed()))
+    /// Alters the Services; tells what became of them.
+    fn alter(&mut self, alterations: Vec<Alteration>) -> Result<Vec<nfc_ir::Change>, UpdateError> {
+        let mut changes = Vec::new();
+        for alteration in alterations {
+            let told = alteration.carry_out(&mut self.services);
+            changes.extend(told.map_err(UpdateError::Flawed)?);
+        }
+        Ok(changes)
     }
+}
 
-    fn scripts(
-        &self,
-        shape: Shape,
-        operation: Operation,
-        new: &Ir,
-        service: &ServiceName,
-    ) -> Result<Change, PeerError> {
-        let told = match operation {
-            Operation::EndpointAdded => peers::endpoint_added,
-            Operation::ServiceAdded => peers::service_added,
-            Operation::ServiceRemoved => peers::service_removed,
-            _ => peers::endpoints_changed,
-        };
-        told(shape, &self.ir, new, service)
+/// Makes what a peer sends, from all Services before and after, and the name of the one that
+/// changed.
+type Told = fn(Shape, &Ir, &Ir, &ServiceName) -> Result<Change, PeerError>;
+
+/// How a peer is told of `operation`; `None` when it has none such.
+fn peer_told(operation: Operation) -> Option<Told> {
+    match operation {
+        Operation::EndpointAdded => Some(peers::endpoint_added),
+        Operation::EndpointRemoved | Operation::EndpointSwapped => Some(peers::endpoints_changed),
+        Operation::ServiceAdded => Some(peers::service_added),
+        Operation::ServiceRemoved => Some(peers::service_removed),
+        Operation::ColdLoad
+        | Operation::NoOp
+        | Operation::ReadBack
+        | Operation::Churn
+        | Operation::FullResync => None,
     }
+}
+
+/// Makes all rules of `ir` anew, and goes to them by `way`.
+fn load(
+    backend: &dyn AnyBackend,
+    ir: &Ir,
+    way: impl FnOnce(&AnyProgram) -> AnyPatch,
+    watch: Stopwatch,
+    kernel: &mut dyn Apply,
+) -> Result<(Lowered<AnyProgram>, Parts), UpdateError> {
+    let mut watch = watch;
+    let lowered = lowered(backend, ir, &mut watch)?;
+    let patch = way(&lowered.program);
+    watch.lap(Part::Diff);
+    let parts = carry_out(backend, &patch, watch, kernel)?;
+    Ok((lowered, parts))
+}
+
+fn load_text(
+    backend: &dyn AnyBackend,
+    ir: &Ir,
+    watch: Stopwatch,
+    kernel: &mut dyn Apply,
+) -> Result<Parts, UpdateError> {
+    let mut watch = watch;
+    let program = lowered(backend, ir, &mut watch)?.program;
+    let step = contender::text_step(backend, program, ir.family());
+    watch.lap(Part::Encode);
+    let receipt = kernel.apply(&[step]).map_err(refused)?;
+    Ok(whole(watch, receipt.elapsed()))
 }
 
 fn lowered(
     backend: &dyn AnyBackend,
     ir: &Ir,
     watch: &mut Stopwatch,
-) -> Result<AnyProgram, UpdateError> {
+) -> Result<Lowered<AnyProgram>, UpdateError> {
     let lowered = backend.lower(ir);
     watch.lap(Part::Lower);
-    if let Some(gap) = lowered.unsupported.into_iter().next() {
-        return Err(UpdateError::Unsupported(gap));
+    if let Some(gap) = lowered.unsupported.first() {
+        return Err(UpdateError::Unsupported(gap.clone()));
     }
     watch.skip();
-    Ok(lowered.program)
+    Ok(lowered)
 }
 
 fn carry_out(
@@ -323,126 +393,4 @@ fn nanoseconds(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::altered::Alterer;
-    use nfc_backend::Recorder;
-    use nfc_ir::synth::{self, Dice};
-    use nfc_ir::{Family, Node, Protocol};
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    /// A clock that goes 5 ns forward each time it is asked.
-    fn clock() -> u64 {
-        static NOW: AtomicU64 = AtomicU64::new(0);
-        NOW.fetch_add(5, Ordering::Relaxed)
-    }
-
-    fn contender(name: &str) -> Contender {
-        Contender::find(name).expect("it is always there")
-    }
-
-    fn few_services() -> Ir {
-        let ir = synth::cluster_ips(Family::Ipv4, Protocol::Udp, 4, 2, Node::default());
-        ir.expect("few Services")
-    }
-
-    /// Loads a few Services and performs `operations`; tells for each what was timed.
-    fn performed(
-        contender: &Contender,
-        operations: &[Operation],
-        kernel: &mut dyn Apply,
-    ) -> Vec<Option<Parts>> {
-        let cold = Loaded::cold(contender, clock, few_services(), kernel);
-        let (mut loaded, parts) = cold.expect("nothing to refuse");
-        assert!(parts.whole() >= parts.of(Part::Kernel));
-        let mut alterer = Alterer::new(Dice::new(1), Protocol::Udp, 4, 2);
-        let mut perform = |operation: &Operation| {
-            let altered = alterer.after(*operation, loaded.ir()).expect("no flaw");
-            loaded.perform(*operation, altered, kernel).expect("nothing to refuse")
-        };
-        operations.iter().map(&mut perform).collect()
-    }
-
-    #[test]
-    fn the_parts_make_the_whole() {
-        let parts = Parts(vec![(Part::Lower, 1), (Part::Encode, 300), (Part::Kernel, 4_000)]);
-        let values = parts.by_metric(Operation::Churn);
-        let sum: u64 = values[1..].iter().map(|(_, value)| value).sum();
-        assert_eq!((values.len(), values[0], sum), (4, (Operation::Churn.whole(), 4_301), 4_301));
-    }
-
-    /// A kernel that refuses everything.
-    struct Stubborn;
-
-    impl Apply for Stubborn {
-        fn apply(&mut self, _: &[Step]) -> Result<nfc_backend::Receipt, Refusal> {
-            let words = "no such chain".to_owned();
-            let fault = Fault { step: 0, message: None, offset: None, errno: 2, words };
-            Err(Refusal::Refused { kind: "nftables", faults: vec![fault], done: 0 })
-        }
-
-        fn ask(&mut self, _: &[nfc_backend::Question]) -> Result<Vec<Answer>, Refusal> {
-            Ok(Vec::new())
-        }
-    }
-
-    #[test]
-    fn a_refusal_is_told_with_its_reason() {
-        let nothing = contender("none");
-        let refused = Loaded::cold(&nothing, clock, few_services(), &mut Stubborn);
-        let text = refused.err().expect("refused").to_string();
-        assert!(text.contains("refused nftables") && text.contains("2 no such chain"), "{text}");
-    }
-
-    /// What happens besides changes is sent whole, and a change is smaller than all.
-    #[test]
-    fn a_backend_performs_every_operation() {
-        let mut kernel = Recorder::default();
-        let operations = &Operation::ALL[1..];
-        let nft = contender("nft");
-        let parts = performed(&nft, operations, &mut kernel);
-        for (operation, parts) in operations.iter().zip(&parts) {
-            let parts = parts.as_ref().unwrap_or_else(|| panic!("{operation:?} is missing"));
-            assert!(parts.of(Part::Lower) >= 5, "{operation:?}");
-            assert_eq!(parts.of(Part::Read) > 0, *operation == Operation::ReadBack);
-        }
-        let sizes: Vec<_> = kernel.steps.iter().map(Step::byte_count).collect();
-        let (cold, resync) = (sizes[0], sizes[sizes.len() - 1]);
-        assert!(sizes[1..sizes.len() - 1].iter().any(|s| s * 2 < cold), "{sizes:?}");
-        assert!(resync * 2 > cold, "{sizes:?}");
-    }
-
-    #[test]
-    fn of_a_peer_only_scripts_are_timed() {
-        let mut kernel = Recorder::default();
-        let peer = contender("kube-proxy-1.36");
-        let all = performed(&peer, &Operation::ALL[1..], &mut kernel);
-        let done: Vec<bool> = all.iter().map(Option::is_some).collect();
-        assert_eq!(done, [false, false, true, true, true, true, true, false, true]);
-        assert!(all.iter().flatten().all(|parts| parts.0.len() == 1));
-    }
-
-    #[test]
-    fn text_is_always_loaded_whole() {
-        let mut kernel = Recorder::default();
-        let text = contender("nft/text");
-        let all = performed(&text, &Operation::ALL[1..], &mut kernel);
-        assert_eq!(all.iter().flatten().count(), 1);
-        assert_eq!(kernel.steps.len(), 2);
-        assert_eq!(kernel.steps[0], kernel.steps[1]);
-    }
-
-    #[test]
-    fn prepared_steps_are_those_that_would_be_carried_out() {
-        let nft = contender("nft");
-        let mut kernel = Recorder::default();
-        let cold = Loaded::cold(&nft, clock, few_services(), &mut kernel);
-        let (mut loaded, _) = cold.expect("nothing to refuse");
-        let mut alterer = Alterer::new(Dice::new(1), Protocol::Udp, 4, 2);
-        let there = alterer.swapped_at(2, loaded.ir()).expect("no flaw").expect("a Service");
-        let back = Altered { ir: loaded.ir().clone(), service: there.service.clone() };
-        let steps = loaded.prepare(there.clone()).expect("fine").expect("steps");
-        loaded.prepare(back).expect("fine");
-        assert_eq!(loaded.prepare(there).expect("fine"), Some(steps), "there and back again");
-    }
-}
+mod tests;

@@ -9,8 +9,8 @@ use nfc_bench::probe::{Bench, Void};
 use nfc_bench::scenario::Transport;
 use nfc_bench::update::Loaded;
 use nfc_bench::{load, topology};
-use nfc_ir::Protocol;
 use nfc_ir::synth::Dice;
+use nfc_ir::{Protocol, ServiceMap};
 use nfc_kernel::{Feature, Kernel, monotonic_ns};
 use nfc_lab::{World, need};
 use std::collections::BTreeSet;
@@ -26,7 +26,10 @@ fn a_rule_that_sends_packets_elsewhere_voids_the_cell() {
     let world = World::new().expect("a world");
     let yesterday = topology::services(Transport::Udp, (1, 1), &world).expect("a Service");
     let mut alterer = Alterer::new(Dice::new(1), Protocol::Udp, 1, 1);
-    let swapped = alterer.after(Operation::EndpointSwapped, &yesterday).expect("no flaw");
+    let mut today = ServiceMap::new(yesterday.clone());
+    for alteration in alterer.alterations(Operation::EndpointSwapped, &yesterday) {
+        alteration.carry_out(&mut today).expect("no flaw");
+    }
     let nft = Contender::find("nft").expect("it is always there");
     let cold = || Loaded::cold(&nft, monotonic_ns, yesterday.clone(), &mut Kernel::new()).map(drop);
     world.node().run(cold).expect("the node").expect("the kernel takes it");
@@ -35,7 +38,7 @@ fn a_rule_that_sends_packets_elsewhere_voids_the_cell() {
     let destinations = &to_the_service;
     let verdict = |ir| Bench::verified(Transport::Udp, &world, (ir, nft.mode()), destinations);
     assert!(verdict(&yesterday).is_ok(), "the rules are right for what they were made from");
-    let error = verdict(&swapped.ir).expect_err("they are wrong for anything else");
+    let error = verdict(today.ir()).expect_err("they are wrong for anything else");
     let wrong = |address: SocketAddr| address == load::service(0);
     assert!(matches!(error, Void::WrongEndpoint { destination, .. } if wrong(destination)));
 }

@@ -21,8 +21,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Other {
-    /// Prints what differs between runs: machines, kernels, commits; and how many times as
-    /// long as in the first everything took in the others.
+    /// Prints what differs between runs: machines, kernels, commits; whether they agree; and how
+    /// many times as long as in the first everything took in the others.
     Compare {
         /// Folder of the first run.
         first: PathBuf,

@@ -6,7 +6,7 @@
 //!
 //! Invariant: computes differences of medians and draws them; nothing is measured here.
 
-use super::quantity::{Unit, count, services, tick};
+use super::quantity::{Unit, count, services};
 use super::section::Section;
 use super::series::{Study, real};
 use super::svg::{Form, Hold, Place, Svg, look, soft};
@@ -171,7 +171,7 @@ fn bar(svg: &mut Svg, anatomy: &Anatomy, top: i32, (scale, unit): (&Scale, Unit)
         let corners: [Place; 4] = [(from, high), (to, high), (to, low), (from, low)];
         svg.area(&corners, class(*layer), 100);
         svg.line(&[(to, high), (to, low)], "paper", 1);
-        let note = tick(real(sum.saturating_sub(below)));
+        let note = unit.format(real(sum.saturating_sub(below)));
         let room = i32::try_from(note.len()).unwrap_or(0) * form.note() * 60 / 100;
         if room < to - from {
             let middle = ((from + to) / 2, i32::midpoint(high, low));

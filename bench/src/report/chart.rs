@@ -22,8 +22,8 @@ pub(crate) struct Chart {
     pub(crate) axis: String,
     /// Its unit.
     pub(crate) unit: Unit,
-    /// A value that is drawn across, and what it means.
-    pub(crate) across: Option<(f64, String)>,
+    /// A value that is drawn across.
+    pub(crate) across: Option<f64>,
     /// The lines, in the order they are drawn.
     pub(crate) lines: Vec<Line>,
 }
@@ -69,7 +69,7 @@ pub(crate) fn draw(chart: &Chart, form: Form) -> Option<String> {
     svg.grow(bottom + bottom_room);
     // A logarithmic scale has no place for 0; what is below its end is drawn there.
     let heights = marks().flat_map(|m| [m.low, m.middle, m.high]).filter(|v| *v > 0.0);
-    let heights = heights.chain(chart.across.iter().map(|(value, _)| *value));
+    let heights = heights.chain(chart.across);
     let inset = form.of(20, 8);
     let view = View {
         form,
@@ -98,7 +98,12 @@ pub(crate) fn draw(chart: &Chart, form: Form) -> Option<String> {
 fn draw_grid(svg: &mut Svg, chart: &Chart, view: View) {
     let View { form, x, y, top, bottom } = view;
     let (left, right) = (form.left(), form.right());
-    let axis = format!("{} (log scale)", chart.axis);
+    // A hand has no room for it twice.
+    let (upright, across) = match form {
+        Form::Phone => ("", "Services (both scales log)"),
+        Form::File | Form::Page => (" (log scale)", "Services (log scale)"),
+    };
+    let axis = format!("{}{upright}", chart.axis);
     svg.text(&axis, (form.of(24, 4), top - form.of(26, 16)), look(form.note(), Hold::Left));
     for value in y.ticks() {
         let place = y.place(value);
@@ -114,15 +119,13 @@ fn draw_grid(svg: &mut Svg, chart: &Chart, view: View) {
         let at = (place, bottom + form.of(24, 14));
         svg.text(&tick(value), at, soft(form.of(19, 11), Hold::Middle));
     }
-    if let Some((value, meaning)) = &chart.across {
-        let place = y.place(*value);
+    if let Some(value) = chart.across {
+        let place = y.place(value);
         svg.line(&[(left, place), (right, place)], "ink", 2);
-        let at = (left + form.of(10, 4), place + form.of(16, 9));
-        svg.text(meaning, at, look(form.note(), Hold::Left));
     }
     svg.line(&[(left, top), (left, bottom), (right, bottom)], "ink", 1);
     let at = (i32::midpoint(left, right), bottom + form.of(58, 34));
-    svg.text("Services (log scale)", at, look(form.text(), Hold::Middle));
+    svg.text(across, at, look(form.text(), Hold::Middle));
 }
 
 fn draw_band(svg: &mut Svg, line: &Line, style: Style, View { x, y, .. }: View) {

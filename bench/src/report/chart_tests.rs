@@ -1,6 +1,8 @@
 //! Charts of invented figures: what is on the paper, and where.
 
 use super::*;
+use crate::metric::Metric;
+use crate::report::{crossover, subject};
 
 fn line(name: &str, f: impl Fn(f64) -> f64) -> Line {
     let sizes = [1.0, 10.0, 100.0, 1_000.0, 10_000.0];
@@ -71,23 +73,43 @@ fn number(element: &str, name: &str) -> i32 {
 }
 
 /// A letter is about 0.56 times as wide as it is high in the fonts that are asked for.
+fn assert_all_on_paper(svg: &str, form: Form) {
+    let (width, height) = (number(svg, "width"), number(svg, "height"));
+    for text in svg.split("<text ").skip(1) {
+        let words = text.split(['>', '<']).nth(1).expect("words");
+        let letters = i32::try_from(words.chars().count()).expect("few");
+        let long = letters * number(text, "font-size") * 56 / 100;
+        let x = number(text, "x");
+        let (from, to) = match text.split("text-anchor=\"").nth(1).expect("one").get(..3) {
+            Some("sta") => (x, x + long),
+            Some("mid") => (x - long / 2, x + long / 2),
+            _ => (x - long, x),
+        };
+        assert!(0 <= from && to <= width, "{form:?} {words:?}: {from} to {to} of {width}");
+        assert!((0..=height).contains(&number(text, "y")), "{form:?} {words:?}");
+    }
+}
+
+const FORMS: [Form; 3] = [Form::File, Form::Page, Form::Phone];
+
 #[test]
 fn all_that_is_written_is_on_the_paper() {
-    for form in [Form::File, Form::Page, Form::Phone] {
-        let svg = draw(&chart(), form).expect("a chart");
-        let (width, height) = (number(&svg, "width"), number(&svg, "height"));
-        for text in svg.split("<text ").skip(1) {
-            let words = text.split(['>', '<']).nth(1).expect("words");
-            let letters = i32::try_from(words.chars().count()).expect("few");
-            let long = letters * number(text, "font-size") * 56 / 100;
-            let x = number(text, "x");
-            let (from, to) = match text.split("text-anchor=\"").nth(1).expect("one").get(..3) {
-                Some("sta") => (x, x + long),
-                Some("mid") => (x - long / 2, x + long / 2),
-                _ => (x - long, x),
-            };
-            assert!(0 <= from && to <= width, "{form:?} {words:?}: {from} to {to} of {width}");
-            assert!((0..=height).contains(&number(text, "y")), "{form:?} {words:?}");
+    for form in FORMS {
+        assert_all_on_paper(&draw(&chart(), form).expect("a chart"), form);
+    }
+}
+
+/// What an axis says of a metric has room in a hand too.
+#[test]
+fn the_words_of_every_axis_are_on_the_paper() {
+    for metric in Metric::all().filter(|metric| subject::has_chart(*metric)) {
+        for unit in [Unit::Nanoseconds, Unit::Instructions] {
+            let unit = if metric.is_memory() { Unit::Bytes } else { unit };
+            let axes = [subject::words_of_axis(metric, unit), crossover::words_of_axis(unit)];
+            for (axis, form) in axes.iter().flat_map(|axis| FORMS.map(|form| (axis, form))) {
+                let chart = Chart { axis: axis.clone(), ..chart() };
+                assert_all_on_paper(&draw(&chart, form).expect("a chart"), form);
+            }
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Runs side by side: what differs between their machines, and how many times as long as in
-//! the first run everything took in the others.
+//! Runs side by side: what differs between their machines, whether they agree, and how many
+//! times as long as in the first run everything took in the others.
 //!
 //! Rounds of two runs share nothing, so intervals draw the rounds of each run on their own.
 //!
 //! Invariant: pure; figures of two instruments are never put into one ratio.
 
+use super::agreement;
 use super::duel;
 use super::quantity::{count, three_digits};
 use super::series::{Point, Series, Study, real, studies};
@@ -36,6 +37,7 @@ pub fn compare(first: &Named, others: &[Named]) -> String {
     let ours = studies(&first.record);
     let theirs: Vec<(&Named, Vec<Study<'_>>)> =
         others.iter().map(|other| (other, studies(&other.record))).collect();
+    let mut medians = String::new();
     for study in &ours {
         let mut rivals: Vec<(String, &Study<'_>)> = Vec::new();
         for (named, all) in &theirs {
@@ -44,11 +46,14 @@ pub fn compare(first: &Named, others: &[Named]) -> String {
             };
             rivals.extend(all.iter().find(is_alike).map(|other| (named.name.clone(), other)));
         }
+        for (name, other) in &rivals {
+            text.push_str(&agreement::section([&first.name, name], [study, other]));
+        }
         if !rivals.is_empty() {
-            text.push_str(&of_study(study, &first.name, &rivals));
+            medians.push_str(&of_study(study, &first.name, &rivals));
         }
     }
-    text
+    text + &medians
 }
 
 /// What differs between the machines of two runs.

@@ -6,7 +6,7 @@
 //!
 //! Invariant: where the test shows no difference, none is claimed.
 
-use super::quantity::{count, services, three_digits};
+use super::quantity::{Unit, count, services, three_digits};
 use super::series::{Point, Series, Study, real};
 use crate::contender::STATIC;
 use crate::metric::Metric;
@@ -50,7 +50,7 @@ impl Duel {
             ratio: ratio(nft, other),
             interval: ratio_interval(study.seed, nft, other),
             test: stats::compare(&rounds(nft), &rounds(other)),
-            is_counted: study.instrument == "guest",
+            is_counted: study.is_counted(),
         }
     }
 
@@ -110,12 +110,17 @@ pub(crate) fn ratio(ours: &Point<'_>, theirs: &Point<'_>) -> f64 {
 /// The interval of the ratio of two medians when rounds are drawn anew, both sides from the
 /// same rounds: what made a round slow made both slow.
 pub(crate) fn ratio_interval(seed: u64, ours: &Point<'_>, theirs: &Point<'_>) -> Option<Interval> {
+    stats::middle_of(redrawn_ratios(seed, ours, theirs)?)
+}
+
+/// That ratio, each time that rounds are drawn anew.
+pub(crate) fn redrawn_ratios(seed: u64, ours: &Point<'_>, theirs: &Point<'_>) -> Option<Vec<f64>> {
     let both: Vec<(f64, f64)> = ours
         .medians
         .iter()
         .filter_map(|(round, a)| theirs.medians.get(round).map(|b| (real(*a), real(*b))))
         .collect();
-    stats::bootstrap(both.len(), seed, |drawn| {
+    stats::redrawn(both.len(), seed, |drawn| {
         let side = |f: fn(&(f64, f64)) -> f64| -> Option<f64> {
             let values: Vec<f64> = drawn.iter().map(|i| f(&both[*i])).collect();
             stats::median(&values)
@@ -133,6 +138,10 @@ pub(crate) struct Rivals {
     pub(crate) duels: Vec<Duel>,
     /// Where the medians cross for the last time, between two sizes, with an interval.
     pub(crate) crossing: Option<(f64, Option<Interval>)>,
+    /// What they compete in.
+    pub(crate) unit: Unit,
+    /// Whether nft was measured with more Services than the other.
+    ends_early: bool,
 }
 
 /// Everybody against nft in `metric`.
@@ -148,6 +157,8 @@ pub(crate) fn rivals(study: &Study<'_>, metric: Metric) -> Vec<Rivals> {
         (!duels.is_empty()).then(|| Rivals {
             other: other.name.clone(),
             crossing: crossing.map(|size| (size, crossing_interval(study.seed, nft, other))),
+            unit: study.unit_of(metric),
+            ends_early: duels.last().map(|d| d.services) < nft.points.last().map(|p| p.services),
             duels,
         })
     };
@@ -178,32 +189,28 @@ fn crossing_interval(seed: u64, ours: &Series<'_>, theirs: &Series<'_>) -> Optio
 impl Rivals {
     /// From which number of Services on nft is ahead, and how that is known.
     pub(crate) fn ahead_from(&self) -> String {
-        let last_not = self.duels.iter().rposition(|duel| duel.verdict() != Verdict::Nft);
-        let Some(last_not) = last_not else {
-            return match self.duels.as_slice() {
-                [only] => format!("ahead at {}", services(only.services)),
-                _ => "ahead at every size".to_owned(),
-            };
-        };
-        match self.duels.get(last_not + 1) {
-            Some(first) => {
-                format!("ahead from {} on{}", services(first.services), self.crossing_in_words())
-            }
-            None => self.not_ahead(),
-        }
-    }
-
-    /// What is said when nft is not ahead at the largest size.
-    fn not_ahead(&self) -> String {
         let Some(last) = self.duels.last() else { return String::new() };
-        let all = |verdict: Verdict| self.duels.iter().all(|duel| duel.verdict() == verdict);
-        let several = self.duels.len() > 1;
-        match last.verdict() {
-            Verdict::TooFewRounds => "too few rounds to say".to_owned(),
-            Verdict::Other if several && all(Verdict::Other) => "behind at every size".to_owned(),
-            Verdict::Other => format!("behind at {}", services(last.services)),
-            _ if several && all(Verdict::NotShown) => "no difference shown at any size".to_owned(),
-            _ => format!("no difference shown at {}", services(last.services)),
+        let verdict = last.verdict();
+        let other = self.duels.iter().rposition(|duel| duel.verdict() != verdict);
+        let first = other.and_then(|place| self.duels.get(place + 1));
+        let what = match verdict {
+            Verdict::TooFewRounds => return "too few rounds for a test".to_owned(),
+            Verdict::Nft => "ahead",
+            Verdict::Other => "behind",
+            Verdict::NotShown => "no difference shown",
+        };
+        match first {
+            None if self.duels.len() == 1 => format!("{what} at {}", services(last.services)),
+            None if self.ends_early => {
+                format!("{what} at every size up to {}", services(last.services))
+            }
+            None if verdict == Verdict::NotShown => format!("{what} at any size"),
+            None => format!("{what} at every size"),
+            Some(first) if verdict == Verdict::Nft => {
+                format!("{what} from {} on{}", services(first.services), self.crossing_in_words())
+            }
+            Some(first) if first == last => format!("{what} at {}", services(last.services)),
+            Some(first) => format!("{what} from {} on", services(first.services)),
         }
     }
 
@@ -229,7 +236,7 @@ impl Rivals {
     /// Who is faster at which size.
     fn verdicts(&self) -> String {
         if self.duels.iter().any(|duel| duel.verdict() == Verdict::TooFewRounds) {
-            return "Too few rounds to say who is faster.".to_owned();
+            return format!("Too few rounds to say who {}.", self.unit.less());
         }
         let mut runs: Vec<(Verdict, Vec<&Duel>)> = Vec::new();
         for duel in &self.duels {
@@ -240,8 +247,8 @@ impl Rivals {
         }
         let sentence = |(verdict, duels): &(Verdict, Vec<&Duel>)| {
             let who = match verdict {
-                Verdict::Nft => "nft is faster".to_owned(),
-                Verdict::Other => format!("{} is faster", self.other),
+                Verdict::Nft => format!("{NFT} {}", self.unit.less()),
+                Verdict::Other => format!("{} {}", self.other, self.unit.less()),
                 Verdict::NotShown | Verdict::TooFewRounds => "no difference shown".to_owned(),
             };
             let sizes = match duels.as_slice() {
@@ -264,7 +271,8 @@ fn least_sure(duels: &[&Duel]) -> String {
     let sureness = |duel: &&&Duel| duel.test.map_or(0.0, |test| test.p);
     let least = duels.iter().max_by(|a, b| sureness(a).total_cmp(&sureness(b)));
     let least = least.filter(|duel| !duel.is_counted);
-    least.map_or_else(String::new, |duel| format!(" ({})", duel.sureness()))
+    let several = if duels.len() > 1 { " where least sure" } else { "" };
+    least.map_or_else(String::new, |duel| format!(" ({}{several})", duel.sureness()))
 }
 
 #[cfg(test)]
@@ -289,7 +297,13 @@ mod tests {
     }
 
     fn rivals(duels: &[Duel]) -> Rivals {
-        Rivals { other: "iptables".to_owned(), duels: duels.to_vec(), crossing: None }
+        Rivals {
+            other: "iptables".to_owned(),
+            duels: duels.to_vec(),
+            crossing: None,
+            unit: Unit::Nanoseconds,
+            ends_early: false,
+        }
     }
 
     #[test]
@@ -309,5 +323,29 @@ mod tests {
         let unsure = rivals(&[duel(1, 2.0, 0.001), duel(10, 1.5, 0.5)]);
         assert_eq!(unsure.ahead_from(), "no difference shown at 10 Services");
         assert_eq!(rivals(&[duel(1, 2.0, 0.001)]).ahead_from(), "ahead at 1 Service");
+    }
+
+    #[test]
+    fn who_is_behind_is_told_from_where_on() {
+        let found = rivals(&[duel(1, 2.0, 0.001), duel(10, 0.9, 0.001), duel(100, 0.5, 0.001)]);
+        assert_eq!(found.ahead_from(), "behind from 10 Services on");
+        let never = rivals(&[duel(1, 0.9, 0.5), duel(10, 1.1, 0.5)]);
+        assert_eq!(never.ahead_from(), "no difference shown at any size");
+    }
+
+    /// "At every size" must not be read as "also where it was not measured".
+    #[test]
+    fn a_rival_that_stopped_early_is_told_how_far_it_went() {
+        let early = Rivals { ends_early: true, ..rivals(&[duel(1, 2.0, 0.0), duel(10, 2.0, 0.0)]) };
+        assert_eq!(early.ahead_from(), "ahead at every size up to 10 Services");
+    }
+
+    /// The emulated machine counts instructions, which are not time.
+    #[test]
+    fn nobody_is_faster_in_instructions() {
+        let duels = [duel(1, 2.0, 0.0), duel(10, 0.5, 0.0)].map(|d| Duel { is_counted: true, ..d });
+        let counted = Rivals { unit: Unit::Instructions, ..rivals(&duels) };
+        let words = counted.in_words().expect("duels");
+        assert!(words.ends_with("nft needs fewer at 1; iptables needs fewer at 10."), "{words}");
     }
 }

@@ -8,7 +8,7 @@ use crate::plan::BASELINE;
 use crate::report::duel::{self, Rivals, ratio};
 use crate::report::quantity::{Unit, count, services, three_digits};
 use crate::report::series::{self, Series, Study, real};
-use crate::stats::{self, Growth, Interval};
+use crate::stats::{self, Growth, Interval, Power};
 
 /// The findings about `metric`, as lines of a Markdown list; of an update the kernel's part
 /// has its own.
@@ -70,11 +70,11 @@ fn instrument(study: &Study<'_>) -> Option<String> {
         .iter()
         .map(series::Point::middle)
         .fold((f64::INFINITY, 0.0_f64), |(low, high), middle| (low.min(middle), high.max(middle)));
+    let (low, high) = (unit.format(low), unit.format(high));
+    let range = if low == high { low } else { format!("{low} to {high}") };
     Some(format!(
-        "Of every latency the instrument itself is {} to {}: a frame that says nothing, sent and looked \
-         for.",
-        unit.format(low),
-        unit.format(high)
+        "Of every latency the instrument itself is {range}: a frame that says nothing, sent and \
+         looked for."
     ))
 }
 
@@ -91,19 +91,27 @@ fn law(study: &Study<'_>, metric: Metric, series: &Series<'_>) -> Option<String>
     let (first, last) = (series.points.first()?, series.points.last()?);
     let word = match stats::growth(&points)? {
         Growth::Flat { factor } => {
-            format!("**flat** (at most {} times the lowest)", three_digits(factor))
+            let above = ((factor - 1.0) * 100.0).ceil().max(1.0);
+            format!("**flat** (nowhere more than {above} % above its lowest)")
         }
-        Growth::Unclear { .. } => {
-            "grows, at too few sizes or too unsteadily to say by which law".to_owned()
-        }
-        Growth::Power { exponent, fitted, .. } => {
+        Growth::Unclear => format!(
+            "grows, at too few sizes or too unsteadily to say by which law{}",
+            last_step(series)
+        ),
+        Growth::Power(power) => {
             let interval = series.bootstrap(study.seed, exponent_of);
+            let is_sure = power.sizes > PARAMETERS && is_sure(power.exponent, interval);
             format!(
-                "**{}{}**, growth exponent {exponent:.2}{}{}{}",
-                if fitted > 2 && is_sure(exponent, interval) { "" } else { "probably " },
-                name_of(exponent),
+                "**{}{}**, growth exponent {:.2}{} of what comes on top of {}{}; the whole \
+                 over all sizes as n^{:.2}{}{}",
+                if is_sure { "" } else { "probably " },
+                name_of(power.exponent),
+                power.exponent,
                 in_words(interval),
-                slope(study, unit, series, exponent),
+                fixed_part(&power, first.middle(), unit),
+                off(&power),
+                stats::whole_exponent(&points)?,
+                slope(study, unit, series, power.exponent),
                 last_step(series),
             )
         }
@@ -121,9 +129,30 @@ fn law(study: &Study<'_>, metric: Metric, series: &Series<'_>) -> Option<String>
 pub(crate) fn growth_note(series: &Series<'_>) -> String {
     match stats::growth(&series.medians()) {
         Some(Growth::Flat { .. }) => "flat".to_owned(),
-        Some(Growth::Power { exponent, fitted, .. }) if fitted > 1 => format!("n^{exponent:.2}"),
+        Some(Growth::Power(Power { exponent, .. })) => format!("n^{exponent:.2}"),
         _ => String::new(),
     }
+}
+
+/// A law has an exponent, a fixed part and a growing one: through three sizes it can always be
+/// drawn, and so says little.
+const PARAMETERS: usize = 3;
+
+/// A law that is nowhere further off than this needs no word about it.
+const OFF_MIN: f64 = 0.05;
+
+/// What the law has for no Service at all.
+fn fixed_part(power: &Power, smallest: f64, unit: Unit) -> String {
+    if power.fixed < 0.01 * smallest {
+        "nothing fixed".to_owned()
+    } else {
+        format!("a fixed {}", unit.format(power.fixed))
+    }
+}
+
+fn off(power: &Power) -> String {
+    let percent = (power.misfit * 100.0).ceil();
+    if power.misfit <= OFF_MIN { String::new() } else { format!(" (off by up to {percent} %)") }
 }
 
 /// How much of an update happens before the kernel is handed anything, at the largest size.
@@ -139,19 +168,19 @@ fn outside(study: &Study<'_>, operation: Operation) -> Option<String> {
         let kernel = kernel.at(whole.services)?.middle();
         let ours = (whole.middle() - kernel).max(0.0);
         Some(format!(
-            "{} {} times ({} : {}, at {})",
+            "{} {:.0} % at {} ({} of {})",
             series.name,
-            three_digits(ours / kernel.max(1.0)),
+            100.0 * ours / whole.middle().max(1.0),
+            count(whole.services),
             unit.format(ours),
-            unit.format(kernel),
-            count(whole.services)
+            unit.format(whole.middle()),
         ))
     };
     let series = study.series(operation.whole());
     let all: Vec<String> = series.iter().filter_map(share).collect();
     (!all.is_empty() && study.has_every_operation()).then(|| {
         let all = all.join("; ");
-        format!("Before anything is handed over, as against carrying it out: {all}.")
+        format!("Of the whole, before the kernel or the tool is handed anything: {all}.")
     })
 }
 
@@ -172,8 +201,8 @@ fn noise_of_memory(study: &Study<'_>, metric: Metric) -> Option<String> {
 
 fn exponent_of(points: &[(f64, f64)]) -> Option<f64> {
     match stats::growth(points)? {
-        Growth::Power { exponent, .. } => Some(exponent),
-        Growth::Flat { .. } | Growth::Unclear { .. } => None,
+        Growth::Power(power) => Some(power.exponent),
+        Growth::Flat { .. } | Growth::Unclear => None,
     }
 }
 
@@ -188,8 +217,8 @@ fn name_of(exponent: f64) -> &'static str {
     }
 }
 
-/// Whether the rounds agree on the law: both ends of the interval have the same name. A fit
-/// through two sizes is never sure, however well the rounds agree.
+/// Whether the rounds agree on the law: both ends of the interval have the same name. One round
+/// has none, counted or not: its packets went to some places in the list and not to others.
 fn is_sure(exponent: f64, interval: Option<Interval>) -> bool {
     interval.is_some_and(|i| [i.low, i.high].iter().all(|end| name_of(*end) == name_of(exponent)))
 }

@@ -3,6 +3,7 @@
 //! Invariant: pure. The same record gives the same report to the byte, on any machine,
 //! without root and without measuring.
 
+mod agreement;
 mod anatomy;
 mod chart;
 mod compare;
@@ -78,15 +79,16 @@ fn file_suffix(study: &Study<'_>, studies: usize) -> String {
 
 fn opening(record: &Record, studies: &[Study<'_>]) -> String {
     let Machine { command, host, cpu, cores, kernel, date, .. } = &record.machine;
+    // What Linux calls a machine that was given no name, as the guest is.
+    let host = if host == "(none)" { "a machine without a name" } else { host };
     let cpus = if *cores == 1 { "1 CPU".to_owned() } else { format!("{cores} CPUs") };
     format!(
         "<!-- Written by the tool, do not edit. The end says how to draw it again. -->\n\n\
-         # What Service rules cost\n\n```console\n$ {command}\n```\n\n{}{}\n\
-         Written by the tool, do not edit. Measured on {host} ({cpu}, {cpus}, {kernel}), \
-         {date}.{}\n",
+         # What Service rules cost\n\nMeasured on {host} ({cpu}, {cpus}, {kernel}), {date}, by \
+         `{command}`.{} Written by the tool, do not edit.\n\n{}{}",
+        resumed(&record.machine),
         incomplete(record),
         quality::quality(record, studies).in_words(),
-        resumed(&record.machine),
     )
 }
 
@@ -109,15 +111,12 @@ fn resumed(machine: &Machine) -> String {
 fn section(record: &Record, study: &Study<'_>, suffix: &str) -> Section {
     let mut section = Section::default();
     section.say(&format!(
-        "\n## {} instrument, {} endpoints for each Service\n\n{}\n",
+        "\n## {} instrument, {} endpoints for each Service\n",
         capitalised(study.instrument),
         study.endpoints,
-        instrument(study)
     ));
-    // Where every operation was measured, the table of ratios says it in less room.
-    if !study.has_every_operation() {
-        section.say(&crossover::summary(study));
-    }
+    section.say(&crossover::summary(study));
+    section.say(&format!("\n{}\n", instrument(study)));
     section.say(&ratios::section(study, record));
     section.add(disruption::section(study, record, suffix));
     for metric in Metric::all().filter(|metric| subject::has_chart(*metric)) {
@@ -136,11 +135,15 @@ fn section(record: &Record, study: &Study<'_>, suffix: &str) -> Section {
     section
 }
 
+/// How to read a chart of a metric.
+const BANDS: &str = "Line: median over rounds; band: p01 to p99 of all rounds together; `n^`: the \
+                     growth exponent of what comes on top of a fixed part.";
+
 /// A metric against the number of Services: its chart and its tables.
 fn of_metric(record: &Record, study: &Study<'_>, metric: Metric, suffix: &str) -> Section {
     let mut section = Section::default();
     let title = format!("{}, by number of Services", metric.title());
-    section.say(&format!("\n### {title}\n\n{}\n\n", subject::meaning(metric)));
+    section.say(&format!("\n### {title}\n\n{} {BANDS}\n\n", subject::meaning(metric)));
     let mut series = study.series(metric);
     // Without rules memory grows by noise only, which would fill the chart.
     series.retain(|s| !metric.is_memory() || s.name != BASELINE);
@@ -205,7 +208,8 @@ fn instrument(study: &Study<'_>) -> &'static str {
     match study.instrument {
         "guest" => {
             "The programs run in an emulated machine whose clock counts instructions: one \
-             guest instruction is one unit. The same run gives the same figures on any host."
+             guest instruction is one unit, `17.3 k` is 17,300 of them. The same run gives the \
+             same figures on any host."
         }
         _ => {
             "Client, node and endpoints are three network namespaces joined by veth. One \
@@ -218,22 +222,28 @@ fn instrument(study: &Study<'_>) -> &'static str {
 fn chart_of(record: &Record, study: &Study<'_>, metric: Metric, series: &[Series<'_>]) -> Chart {
     let rounds = series.iter().flat_map(|s| s.points.iter().map(|p| p.rounds)).max();
     let unit = study.unit_of(metric);
+    let lines = series.iter().map(line_of).filter(|line| !line.points.is_empty());
+    let lines: Vec<Line> = lines.collect();
+    let has_exponents = lines.iter().any(|line| line.note.starts_with("n^"));
     Chart {
         title: format!("{}, by number of Services", metric.title()),
         subtitle: vec![
             format!(
-                "{} instrument, {} endpoints a Service. Line: median; band: p01 to p99, all of \
-                 up to {} rounds together.",
+                "{} instrument, {} endpoints a Service, {}. Line: median; band: p01 to p99{}.",
                 capitalised(study.instrument),
                 study.endpoints,
-                rounds.unwrap_or_default()
+                match rounds.unwrap_or_default() {
+                    1 => "1 round".to_owned(),
+                    n => format!("up to {n} rounds"),
+                },
+                if has_exponents { "; n^: growth above a fixed part" } else { "" }
             ),
             of_machine(&record.machine),
         ],
-        axis: format!("{}, {}", unit.axis(), subject::axis(metric)),
+        axis: subject::words_of_axis(metric, unit),
         unit,
         across: None,
-        lines: series.iter().map(line_of).filter(|line| !line.points.is_empty()).collect(),
+        lines,
     }
 }
 
@@ -248,14 +258,14 @@ fn line_of(series: &Series<'_>) -> Line {
     let mark = |point: &series::Point<'_>| Mark {
         services: f64::from(point.services),
         low: real(point.summary.p01),
-        middle: real(point.summary.p50),
+        middle: point.middle(),
         high: real(point.summary.p99),
     };
     Line {
         name: series.name.clone(),
         note: findings::growth_note(series),
         // A logarithmic scale has no place for 0.
-        points: series.points.iter().filter(|p| p.summary.p50 > 0).map(mark).collect(),
+        points: series.points.iter().filter(|p| p.middle() > 0.0).map(mark).collect(),
     }
 }
 

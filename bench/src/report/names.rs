@@ -1,4 +1,4 @@
-//! The column of names beside a chart: each with its marker and a note, and a thin line from
+//! The column of names beside a chart: each with its marker and a note, and a dotted line from
 //! what it names, so that nobody has to look from a legend to a colour and back.
 //!
 //! Invariant: places names; knows no figure.
@@ -30,7 +30,7 @@ pub(super) fn draw(svg: &mut Svg, form: Form, mut names: Vec<Name>, ends: Place)
         if let Some((x, y)) = *from {
             let near = edge + form.of(18, 6);
             let lead = [(x, y), (near, place - half), (near + form.of(8, 2), place - half)];
-            svg.line(&lead, style.class, 1);
+            svg.dotted(&lead, style.class);
         }
         style.mark(svg, (edge + form.of(38, 15), place - half), form.of(7, 4));
         let left = edge + form.of(54, 23);

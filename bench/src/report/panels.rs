@@ -61,15 +61,13 @@ impl Panels {
 /// Draws the share of packets that took no longer, on a logarithmic scale of values; `None`
 /// when there is no sample.
 pub(crate) fn curves(panels: &Panels, form: Form) -> Option<String> {
-    // What one packet in a hundred does would squeeze all others into a corner.
-    let is_shown = |share: f64| (0.001..=0.99).contains(&share);
     let spreads = || panels.panels.iter().flat_map(|panel| &panel.spreads);
-    let shown = || spreads().flat_map(|s| &s.shares).filter(|(_, share)| is_shown(*share));
+    let shown = || spreads().flat_map(|s| steps(&s.shares)).map(|(value, _)| real(value));
     shown().next()?;
     let mut svg = Svg::new(form.width());
     let (mut top, room) = panels.rooms(form, &mut svg);
     let height = panels.height(form);
-    let x = Scale::around(shown().map(|(v, _)| real(*v)), 4.0, (form.left(), form.right()));
+    let x = Scale::around(shown(), 4.0, (form.left(), form.right()));
     for panel in &panels.panels {
         let bottom = top + height;
         svg.text(&panel.name, (form.left(), top - form.of(20, 13)), look(form.text(), Hold::Left));
@@ -78,12 +76,12 @@ pub(crate) fn curves(panels: &Panels, form: Form) -> Option<String> {
         let looks = styles(panel.spreads.iter().map(|s| s.name.as_str()));
         let mut named = Vec::new();
         for (spread, style) in panel.spreads.iter().zip(looks) {
-            let shown = spread.shares.iter().filter(|(_, share)| is_shown(*share));
-            let curve: Vec<_> = shown.map(|(v, share)| (x.place(real(*v)), y(*share))).collect();
-            svg.line(&curve, style.class, 3);
+            let steps: Vec<_> =
+                steps(&spread.shares).map(|(v, share)| (x.place(real(v)), y(share))).collect();
+            svg.line(&steps, style.class, 3);
             let middle = spread.shares.iter().find(|(_, share)| *share >= 0.5);
-            if let Some((value, share)) = middle {
-                style.mark(&mut svg, (x.place(real(*value)), y(*share)), form.of(7, 5));
+            if let Some((value, _)) = middle {
+                style.mark(&mut svg, (x.place(real(*value)), y(0.5)), form.of(7, 5));
             }
             named.push(name(spread, style, panels.unit));
         }
@@ -94,6 +92,17 @@ pub(crate) fn curves(panels: &Panels, form: Form) -> Option<String> {
     }
     svg.grow(top - form.of(30, 26));
     Some(svg.finish(form, &panels.title))
+}
+
+/// What one packet in a hundred does would squeeze all others into a corner.
+const SHOWN: f64 = 0.99;
+
+/// The corners of the curve: it goes up at each value, by those packets that had it, and is cut
+/// above [`SHOWN`].
+fn steps(shares: &[(u64, f64)]) -> impl Iterator<Item = (u64, f64)> + Clone + '_ {
+    let below = [0.0].into_iter().chain(shares.iter().map(|(_, share)| *share));
+    let shown = shares.iter().zip(below).filter(|(_, below)| *below < SHOWN);
+    shown.flat_map(|((value, share), below)| [(*value, below), (*value, share.min(SHOWN))])
 }
 
 fn grid_of_shares(svg: &mut Svg, form: Form, (x, unit): (Scale, Unit), (top, bottom): (i32, i32)) {
@@ -131,6 +140,9 @@ fn name(spread: &Spread, style: Style, unit: Unit) -> Name {
     }
 }
 
+/// Ends of a scale whose quarters are round values.
+const QUARTERED: [f64; 5] = [1.0, 2.0, 4.0, 6.0, 8.0];
+
 /// Draws percentiles as groups of bars, on a scale from 0 that all panels share; `None` when
 /// there is none.
 pub(crate) fn bars(panels: &Panels, form: Form) -> Option<String> {
@@ -140,7 +152,7 @@ pub(crate) fn bars(panels: &Panels, form: Form) -> Option<String> {
         wanted.map(|(_, value)| *value).fold(0.0, f64::max)
     };
     // A single wild tail must not press everything else to the ground.
-    let most = round_up(values(|_| true).min(3.0 * values(|name| name != "p99")));
+    let most = round_up(values(|_| true).min(3.0 * values(|name| name != "p99")), &QUARTERED);
     if most <= 0.0 {
         return None;
     }
@@ -156,7 +168,8 @@ pub(crate) fn bars(panels: &Panels, form: Form) -> Option<String> {
             let (value, left) = (most * quarter, form.left());
             svg.line(&[(left, y(value)), (form.right(), y(value))], "faint", 1);
             let at = (left - form.of(12, 5), y(value));
-            svg.text(&panels.unit.format(value), at, soft(form.of(18, 11), Hold::Right));
+            let name = if value > 0.0 { panels.unit.format(value) } else { "0".to_owned() };
+            svg.text(&name, at, soft(form.of(18, 11), Hold::Right));
         }
         let high =
             |value: f64| (y(value.min(most)), (value > most).then(|| panels.unit.format(value)));
@@ -215,4 +228,18 @@ fn real(value: u64) -> f64 {
 #[expect(clippy::cast_possible_truncation, reason = "a place on the paper is a few hundred")]
 fn whole(place: f64) -> i32 {
     place.round() as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts of instructions are often all the same: a curve of one value goes straight up.
+    #[test]
+    fn a_curve_rises_at_its_values_and_is_cut_before_the_tail() {
+        let same: Vec<_> = steps(&[(10, 1.0)]).collect();
+        assert_eq!(same, [(10, 0.0), (10, SHOWN)]);
+        let several: Vec<_> = steps(&[(10, 0.25), (20, 0.995), (900, 1.0)]).collect();
+        assert_eq!(several, [(10, 0.0), (10, 0.25), (20, 0.25), (20, SHOWN)]);
+    }
 }

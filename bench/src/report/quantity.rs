@@ -37,6 +37,25 @@ impl Unit {
         format!("{}{suffix}", three_digits(value / size))
     }
 
+    /// What somebody does who has less of it.
+    pub(crate) fn less(self) -> &'static str {
+        match self {
+            Self::Nanoseconds | Self::Times => "is faster",
+            // Instructions are not time.
+            Self::Instructions => "needs fewer",
+            Self::Bytes => "needs less",
+        }
+    }
+
+    /// What a multiple of it is.
+    pub(crate) fn multiple(self) -> &'static str {
+        match self {
+            Self::Nanoseconds | Self::Times => "times as long",
+            Self::Instructions => "times as many instructions",
+            Self::Bytes => "times as much",
+        }
+    }
+
     /// What the axis of such values is called.
     pub(crate) fn axis(self) -> &'static str {
         match self {
@@ -48,12 +67,16 @@ impl Unit {
     }
 }
 
-/// `value` to three digits, without zeros that say nothing.
+/// `value` to three digits, without zeros that say nothing, and to two where it is very small.
 pub(crate) fn three_digits(value: f64) -> String {
     let decimals = match value.abs() {
+        v if v >= 999.5 => return grouped(&format!("{:.0}", to_three(value))),
         v if v >= 99.95 => 0,
         v if v >= 9.995 => 1,
-        _ => 2,
+        v if v >= 0.0995 || v == 0.0 => 2,
+        v if v >= 0.00995 => 3,
+        v if v >= 0.000_995 => 4,
+        _ => 5,
     };
     let text = format!("{value:.decimals$}");
     if text.contains('.') {
@@ -65,7 +88,17 @@ pub(crate) fn three_digits(value: f64) -> String {
 
 /// A number of Services: `1`, `10`, `1,000`.
 pub(crate) fn count(value: u32) -> String {
-    let digits = value.to_string();
+    grouped(&value.to_string())
+}
+
+/// `value`, of four digits or more, with zeros in the place of all but three.
+fn to_three(value: f64) -> f64 {
+    let step = 10_f64.powf(value.abs().log10().floor() - 2.0);
+    (value / step).round() * step
+}
+
+/// Digits with a comma after each thousand.
+fn grouped(digits: &str) -> String {
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
@@ -112,6 +145,16 @@ mod tests {
         check(16.0e9, "16 s");
         assert_eq!(Unit::Instructions.format(17_382.0), "17.4 k");
         assert_eq!(Unit::Instructions.format(42.0), "42");
+    }
+
+    /// A ratio of hundreds of thousands is not known to the last digit, and one of a thousandth
+    /// is not 0.
+    #[test]
+    fn ratios_have_three_digits_however_large_and_two_however_small() {
+        let all = [106_137.0, 2_398.0, 999.6, 1.0, 0.85, 0.0731, 0.0031, 0.000_26, 0.0];
+        let expected =
+            ["106,000", "2,400", "1,000", "1", "0.85", "0.073", "0.0031", "0.00026", "0"];
+        assert_eq!(all.map(three_digits), expected);
     }
 
     #[test]

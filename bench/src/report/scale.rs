@@ -32,7 +32,7 @@ impl Scale {
         let spare = (span / (highest / lowest)).max(1.0).sqrt();
         Self {
             low: round_down(lowest / spare),
-            high: round_up(highest * spare),
+            high: round_up(highest * spare, &[1.0, 2.0, 5.0]),
             from: ends.0,
             to: ends.1,
         }
@@ -65,11 +65,11 @@ fn round_down(value: f64) -> f64 {
     steps.into_iter().find(|s| *s <= value * 1.001).unwrap_or(power)
 }
 
-/// The least of 1, 2, 5 and 10 times a power of ten that is not below `value`.
-pub(super) fn round_up(value: f64) -> f64 {
+/// The least of these `steps`, or of ten, times a power of ten that is not below `value`.
+pub(super) fn round_up(value: f64, steps: &[f64]) -> f64 {
     let power = power_below(value);
-    let steps = [1.0, 2.0, 5.0].map(|s| s * power);
-    steps.into_iter().find(|s| *s >= value * 0.999).unwrap_or(power * 10.0)
+    let mut steps = steps.iter().map(|step| step * power);
+    steps.find(|step| *step >= value * 0.999).unwrap_or(power * 10.0)
 }
 
 #[cfg(test)]
@@ -82,6 +82,12 @@ mod tests {
         assert_eq!((scale.low, scale.high), (2_000.0, 100_000.0));
         assert_eq!((scale.place(2_000.0), scale.place(100_000.0)), (0, 100));
         assert!(scale.ticks().contains(&5_000.0));
+    }
+
+    #[test]
+    fn an_end_is_the_next_of_its_steps() {
+        let ends = [0.9, 1.0, 33.5, 410.0, 9_000.0].map(|v| round_up(v, &[1.0, 2.0, 4.0]));
+        assert_eq!(ends, [1.0, 1.0, 40.0, 1_000.0, 10_000.0]);
     }
 
     /// Noise of a few percent must look like nothing.

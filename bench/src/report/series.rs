@@ -80,6 +80,11 @@ impl<'a> Study<'a> {
         if metric.is_memory() { Unit::Bytes } else { self.unit }
     }
 
+    /// Whether its figures are counted, so that another round would say the same.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.unit == Unit::Instructions
+    }
+
     /// Whether updates of every kind were measured.
     pub(crate) fn has_every_operation(&self) -> bool {
         self.figures.iter().any(|f| f.metric == Operation::FullResync.whole())
@@ -118,13 +123,15 @@ impl<'a> Study<'a> {
                 && f.round.is_some()
         };
         let rounds: Vec<&'a Figure> = self.figures.iter().filter(same).copied().collect();
-        let ends = figure.p50_low.zip(figure.p50_high);
+        let medians: BTreeMap<u32, u64> =
+            rounds.iter().filter_map(|f| Some((f.round?, f.summary.p50))).collect();
+        let of_rounds: Vec<f64> = medians.values().copied().map(real).collect();
         Point {
             services: figure.services,
             rounds: figure.rounds,
             summary: &figure.summary,
-            interval: ends.map(|(low, high)| Interval { low: real(low), high: real(high) }),
-            medians: rounds.iter().filter_map(|f| Some((f.round?, f.summary.p50))).collect(),
+            interval: stats::median_interval(&of_rounds),
+            medians,
             counts: rounds.iter().filter_map(|f| f.counts.as_ref()).collect(),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: words only; a metric that has none of its own here is shown all the same.
 
+use super::quantity::Unit;
 use crate::metric::{Metric, Operation, Part, Sort};
 
 /// The beginning of the name of its chart: `first-packet`, `cold-load`.
@@ -24,8 +25,13 @@ pub(crate) fn has_chart(metric: Metric) -> bool {
     }
 }
 
+/// The words of its axis, with values in `unit`.
+pub(crate) fn words_of_axis(metric: Metric, unit: Unit) -> String {
+    format!("{}, {}", unit.axis(), axis(metric))
+}
+
 /// What its values are measured from and to.
-pub(crate) fn axis(metric: Metric) -> &'static str {
+fn axis(metric: Metric) -> &'static str {
     match metric {
         Metric::ConnectionNs => "from connect to closed at both ends",
         Metric::UnknownPortNs => "from send to refusal or departure",
@@ -33,7 +39,7 @@ pub(crate) fn axis(metric: Metric) -> &'static str {
         Metric::LoadPeakBytes => "resident, itself and all Services included",
         Metric::ToolPeakBytes => "resident",
         Metric::Update(Operation::NoOp | Operation::ReadBack, _) => {
-            "from Services in memory to knowing that nothing is to do"
+            "until it is known that nothing is to do"
         }
         Metric::Update(..) => "from Services in memory to rules in force",
         _ => "from send to arrival",
@@ -99,18 +105,19 @@ fn meaning_of_update(operation: Operation) -> &'static str {
              does it table by table."
         }
         Operation::NoOp => {
-            "The same Services again, while the program that was loaded is remembered: what a \
-             controller pays for an event that changes nothing."
+            "One Service again as it was, while what was loaded is remembered: what a controller \
+             pays for an event that changes nothing. iptables makes all rules again to find that \
+             out."
         }
         Operation::ReadBack => {
             "The same Services again, while nothing is remembered: what is there is read and \
              compared, as `nfc apply` does on a node that has rules."
         }
         Operation::EndpointAdded => {
-            "From Services in memory with one endpoint more until the kernel has it: lower, \
-             diff, encode, kernel. Everything loaded stays in place. Another Service got one \
-             before, untimed, so that nothing is made for the first time; with 1 Service there \
-             is no other."
+            "From the news of a Service with one endpoint more until the kernel has it: what is \
+             different about the rules (lower, and diff unless it is part of that), encode, \
+             kernel. Everything loaded stays in place. Another Service got one before, untimed, \
+             so that nothing is made for the first time; with 1 Service there is no other."
         }
         Operation::EndpointSwapped => {
             "One endpoint goes and another takes its place, as in a rolling update."

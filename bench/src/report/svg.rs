@@ -34,7 +34,7 @@ impl Form {
 
     /// Where the part for figures ends; right of it are the names of backends.
     pub(super) fn right(self) -> i32 {
-        self.of(930, 240)
+        self.of(912, 240)
     }
 
     /// Size of ordinary letters.
@@ -120,6 +120,16 @@ impl Svg {
             self.body,
             "<polyline class=\"{class}\" fill=\"none\" stroke=\"currentColor\" \
              stroke-width=\"{width}\" stroke-linejoin=\"round\" points=\"{}\"/>",
+            points(places)
+        );
+    }
+
+    /// A line through `places` that cannot be taken for one of figures.
+    pub(super) fn dotted(&mut self, places: &[Place], class: &str) {
+        let _ = writeln!(
+            self.body,
+            "<polyline class=\"{class}\" fill=\"none\" stroke=\"currentColor\" \
+             stroke-dasharray=\"1 4\" stroke-linecap=\"round\" points=\"{}\"/>",
             points(places)
         );
     }

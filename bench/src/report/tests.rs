@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::metric::Operation;
+use crate::occupancy;
 use crate::record::{
     Absent, Capped, CpuTime, Disruption, Entry, Figure, Finished, Plan, Slot, Voided,
 };
@@ -84,7 +85,7 @@ fn the_report_opens_with_its_command_and_says_who_wrote_it() {
     let text = text_of(&record());
     let head: String = text.lines().take(8).collect();
     assert!(head.contains("do not edit"), "{head}");
-    assert!(head.contains("$ sudo cargo bench --bench scale -- --seed 1"), "{head}");
+    assert!(head.contains("by `sudo cargo bench --bench scale -- --seed 1`."), "{head}");
 }
 
 /// Set `NFC_BENCH_DRAW=FOLDER` to look at the report.
@@ -129,11 +130,13 @@ fn findings_name_the_laws_behind_the_figures() {
     check(&["- iptables: 3.02 ms at 1 Service", "**quadratic**, growth exponent 2.00"]);
     check(&["- iptables: 3.02 ms at 1 Service", ", 96.8 times from 1,000 to 10,000."]);
     check(&["- iptables : nft: 0.95 (0.95 to 0.95) at 1 Service, 5.32 (5.32 to 5.32) at 10,000"]);
-    check(&["iptables is faster from 1 to 100 (p < 0.0001, A 0.00); nft is faster from 1,000"]);
+    check(&[
+        "iptables is faster from 1 to 100 (p < 0.0001, A 0.00 where least sure); nft is faster",
+    ]);
     check(&["| First packet of a connection | iptables | ahead from 1,000 Services on (crossing"]);
-    check(&["  - At 1 Service: iptables 4.15 µs, nft 4.34 µs."]);
-    check(&["  - nft against iptables: ahead from 1,000 Services on (crossing at about 134; "]);
-    check(&["; at 10,000 Services iptables takes 5.32 (5.32 to 5.32) times as long (p < 0.0001"]);
+    check(&["| 1 Service | iptables 4.15 µs, nft 4.34 µs | nft 805 µs, iptables 3.02 ms |"]);
+    check(&["| nft against iptables | **ahead from 1,000 Services on (crossing at about 134; "]);
+    check(&["**; 5.32 (5.32 to 5.32) times as long at 10,000 (p < 0.0001, A 1.00)"]);
     check(&["| 10,000 |", "25.2 µs", "5.32 (5.32 to 5.32)"]);
     check(&["> **Not disturbed.** All 50 blocks"]);
 }
@@ -219,6 +222,40 @@ fn a_run_beside_others_is_said_to_be_disturbed_before_anything_else() {
     assert!(stolen.contains("> **Disturbed run: in 10 of 10 cells the host took"), "{stolen}");
 }
 
+/// From what Linux counts to what the report says. The first two looks at `/proc` are of a machine
+/// of two CPUs, five seconds of both together apart, while the bench ran beside two busy loops;
+/// in the third the loops are taken away, and nothing else.
+#[test]
+fn what_linux_counts_beside_busy_loops_is_called_disturbed() {
+    let ours = |ticks: u32| {
+        format!(
+            "12523 (scale-875cf6e6f) R 12422 12413 13157 0 -1 4194560 35240 319 7 3 {ticks} 9 0 0 20"
+        )
+    };
+    let look = |machine: &str, ticks: u32| {
+        occupancy::counted(machine, &ours(ticks)).expect("what Linux says")
+    };
+    let before = look("cpu  2840415 90608 628460 1535741 9120 0 11164 3332 0 0", 2);
+    let beside = look("cpu  2840839 90608 628536 1535741 9120 0 11164 3332 0 0", 27);
+    let alone = look("cpu  2840440 90608 628536 1536140 9120 0 11164 3332 0 0", 27);
+    let said = |after: CpuTime| {
+        let cpus = Some(occupancy::between(before, after));
+        let cell = |round| match finished(round, 0, 0, 0) {
+            Entry::Finished(finished) => Entry::Finished(Finished { cpus, ..finished }),
+            other => other,
+        };
+        let mut record = record();
+        record.entries.extend((0..10).map(cell));
+        let text = text_of(&record);
+        text.lines().find(|line| line.starts_with("> **")).expect("a verdict").to_owned()
+    };
+    let disturbed = said(beside);
+    let words = "> **Disturbed run: in 10 of 10 cells other programs had more than 15 % of the \
+                 CPUs (79.8 % in the median). Do not publish these figures";
+    assert!(disturbed.starts_with(words), "{disturbed}");
+    assert!(said(alone).starts_with("> **Not disturbed.**"), "{}", said(alone));
+}
+
 #[test]
 fn a_run_that_was_stopped_says_how_much_of_it_there_is() {
     let mut record = record();
@@ -246,7 +283,7 @@ fn a_ratio_that_was_not_measured_is_told_apart() {
     let text = text_of(&record);
     let row = text.lines().find(|l| l.starts_with("| kube-proxy-1.33 | 1,000 |")).expect("a row");
     let (measured, extrapolated) = row.split_once('*').expect("one that is extrapolated");
-    assert!(measured.ends_with("| 18.6 | ") && extrapolated.contains(" (n^1.99)*"), "{row}");
+    assert!(measured.ends_with("| 18.6 | ") && extrapolated.contains(" (n^2.00)*"), "{row}");
     assert!(text.contains("within the cap of 120 s"));
     assert!(text.contains("kube-proxy-1.33 with 10,000 Services (cap 120 s): loading did not"));
 }

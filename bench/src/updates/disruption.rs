@@ -9,7 +9,7 @@
 
 use super::judge::{self, History};
 use super::{Disruption, UpdateScenario};
-use crate::altered::{Altered, Alterer};
+use crate::altered::{Alteration, Alterer};
 use crate::contender::Contender;
 use crate::load;
 use crate::metric::Operation;
@@ -131,8 +131,8 @@ impl Stage<'_> {
         let places: Vec<u32> =
             (0..UPDATED.min(cell.services)).map(|n| n * (cell.services / UPDATED).max(1)).collect();
         let work = match operation {
-            Operation::FullResync => self.replaces(&mut loaded, &ir)?,
-            _ => self.swaps(&mut loaded, &ir, &world, &places)?,
+            Operation::FullResync => self.replaces(&mut loaded)?,
+            _ => self.swaps(&mut loaded, &world, &places)?,
         };
         let destinations = self.destinations(&work, &places, &mut dice);
         let (packets, done) = self.send_and_update(&world, &destinations, &work)?;
@@ -169,10 +169,9 @@ impl Stage<'_> {
         u64::from(self.disruption.packet_interval_us) * 1_000
     }
 
-    fn replaces(&self, loaded: &mut Loaded<'_>, ir: &Ir) -> anyhow::Result<Work> {
+    fn replaces(&self, loaded: &mut Loaded<'_>) -> anyhow::Result<Work> {
         let mut recorder = Recorder::default();
-        let same = Altered { ir: ir.clone(), service: None };
-        loaded.perform(Operation::FullResync, same, &mut recorder)?;
+        loaded.perform(Operation::FullResync, Vec::new(), &mut recorder)?;
         let count = usize::try_from(self.disruption.replaces)?;
         let interval_ns = REPLACE_INTERVAL_NS;
         Ok(Work {
@@ -189,7 +188,6 @@ impl Stage<'_> {
     fn swaps(
         &self,
         loaded: &mut Loaded<'_>,
-        ir: &Ir,
         world: &World,
         places: &[u32],
     ) -> anyhow::Result<Work> {
@@ -197,22 +195,20 @@ impl Stage<'_> {
         let protocol = scenario.scope.protocol.into();
         let mut alterer =
             Alterer::new(Dice::new(0), protocol, cell.services, scenario.scope.endpoints);
-        let mut states = vec![ir.clone()];
+        let (mut there, mut back) = (Vec::new(), Vec::new());
         for place in places {
-            let last = states.last().unwrap_or(ir);
-            let swapped = alterer.swapped_at(usize::try_from(*place)?, last);
-            let swapped = swapped.map_err(|flaws| anyhow::anyhow!("flawed: {flaws:?}"))?;
-            states.push(swapped.context("no Service to update")?.ir);
+            let index = usize::try_from(*place)?;
+            let swapped = alterer.swapped_at(index, loaded.ir()).context("no Service to update")?;
+            there.push((*place, swapped));
+            back.push((*place, Alteration::Put(loaded.ir().services()[index].clone())));
         }
-        // Back by the way it came: the state before the last, down to the first.
-        let back = states[..states.len() - 1].iter().rev();
-        let targets = states[1..].iter().zip(places).chain(back.zip(places.iter().rev()));
         let mut updates = Vec::new();
-        for (target, place) in targets {
-            let altered = Altered { ir: target.clone(), service: None };
-            let steps = loaded.prepare(altered)?.context("only backends can prepare updates")?;
-            let service = load::service(*place);
-            let meaning = self.meaning(world, target, contender.mode(), service);
+        // Back by the way it came.
+        for (place, alteration) in there.into_iter().chain(back.into_iter().rev()) {
+            let steps = loaded.prepare(vec![alteration])?;
+            let steps = steps.context("only backends can prepare updates")?;
+            let service = load::service(place);
+            let meaning = self.meaning(world, loaded.ir(), contender.mode(), service);
             updates.push((steps, Some((service, meaning))));
         }
         Ok(Work {
