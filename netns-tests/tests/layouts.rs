@@ -10,7 +10,7 @@ use nfc_ir::{Affinity, Family, Ingress, Ir, Node, Packet, Protocol, Service, eva
 use nfc_kernel::{Feature, Kernel, Namespace};
 use nfc_lab::{Landing, need};
 use nfc_netns_tests::case;
-use stage::{Stage, backend, example, examples, inside, meaning, needs, tool};
+use stage::{Stage, backend, cases_hold, example, examples, inside, meaning, needs, tool};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -47,34 +47,14 @@ fn cases_hold_in_the_tracer() {
     assert!(judged > 100, "only {judged} packets were judged");
 }
 
-fn cases_hold(family: Family) {
-    if !ready("packets of the cases", family) {
-        return;
-    }
-    let backend = backend(NAME);
-    let mut wrong = Vec::new();
-    for case in case::all() {
-        for scene in case.scenes.iter().filter(|s| s.family == family) {
-            let ir = meaning(&case, scene, backend.mode());
-            let mut stage = Stage::new(&ir);
-            stage.load(backend.as_ref(), &ir);
-            for flow in &scene.flows {
-                let told = stage.judge(&ir, backend.mode(), &flow.packet);
-                wrong.extend(told.err().map(|e| format!("{}: {e}", case.name)));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
 #[test]
 fn ipv4_cases_hold() {
-    cases_hold(Family::Ipv4);
+    cases_hold(NAME, Family::Ipv4);
 }
 
 #[test]
 fn ipv6_cases_hold() {
-    cases_hold(Family::Ipv6);
+    cases_hold(NAME, Family::Ipv6);
 }
 
 /// Counts the packets that leave, and among them those whose priority is not as it was.
@@ -111,10 +91,7 @@ fn samples_hold(family: Family) {
         let backend = backend(NAME);
         stage.load(backend.as_ref(), &ir);
         tool(stage.world.node(), "nft", &["-f", "-"], WATCH);
-        for packet in &packets {
-            let told = stage.judge(&ir, backend.mode(), packet);
-            told.unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}\n{ir}\n{:?}", ir.node()));
-        }
+        stage.hold(seed, &ir, backend.mode(), &packets);
         // The number of a class, or of an endpoint, is gone when the packet is.
         assert!(counted(stage.world.node(), "left") > 0);
         assert_eq!(counted(stage.world.node(), "changed"), 0, "seed {seed}");

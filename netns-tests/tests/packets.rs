@@ -9,35 +9,9 @@ use nfc_ir::{
     Endpoint, Family, Ingress, Ir, LocalDetector, Node, Packet, Protocol, Service, synth,
 };
 use nfc_lab::{Landing, need};
-use nfc_netns_tests::case;
-use stage::{Stage, backend, meaning, needs};
+use stage::{Stage, backend, cases_hold, needs};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-
-/// Every case, with real packets.
-fn cases_hold(name: &str, family: Family) {
-    if !need(&format!("packets of the {family} cases through {name}"), &needs(name, family)) {
-        return;
-    }
-    let backend = backend(name);
-    let mut judged = 0;
-    let mut wrong = Vec::new();
-    for case in case::all() {
-        for scene in case.scenes.iter().filter(|s| s.family == family) {
-            let ir = meaning(&case, scene, backend.mode());
-            let mut stage = Stage::new(&ir);
-            stage.load(backend.as_ref(), &ir);
-            // Also in modes that a case does not judge: there `eval` is the judge.
-            for flow in &scene.flows {
-                judged += 1;
-                let told = stage.judge(&ir, backend.mode(), &flow.packet);
-                wrong.extend(told.err().map(|e| format!("{}: {e}", case.name)));
-            }
-        }
-    }
-    assert!(judged > 3, "only {judged} packets were judged");
-    assert!(wrong.is_empty(), "{} of {judged}:\n{}", wrong.len(), wrong.join("\n"));
-}
 
 #[test]
 fn ipv4_cases_hold_in_nft() {
@@ -85,11 +59,8 @@ fn samples_hold(name: &str, family: Family) {
         let unsupported = backend.lower(&ir).unsupported;
         let known = |u: &nfc_backend::Unsupported| u.reason.feature.starts_with("scheduler ");
         assert!(unsupported.iter().all(known), "{unsupported:?}");
-        for packet in &packets {
-            judged += 1;
-            let told = stage.judge(&ir, backend.mode(), packet);
-            told.unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}\n{ir}\n{:?}", ir.node()));
-        }
+        stage.hold(seed, &ir, backend.mode(), &packets);
+        judged += packets.len();
     }
     assert!(judged > 100, "only {judged} packets were judged");
 }

@@ -3,12 +3,11 @@
 //! Invariant: knows what kinds of steps there are, and nothing of what they say.
 
 use crate::process::{self, Finished, ProcessError};
-use crate::socket::{AskError, Exchange, Protocol, Socket};
+use crate::socket::{AskError, Exchange, Protocol, Room, Socket};
 use crate::sysctl::{self, SysctlError};
-use crate::{Missing, features, genetlink, link};
+use crate::{Missing, features, genetlink, link, transaction};
 use nfc_backend::{Answer, Apply, Fault, Process, Question, Receipt, Refusal, Step, StepReceipt};
 use nfc_netlink::attr::align;
-use nfc_netlink::batch::Batch;
 use nfc_netlink::genl::GenlMessage;
 use nfc_netlink::message::{self, HEADER_LEN, Messages};
 use nfc_netlink::reply::Reply;
@@ -27,11 +26,12 @@ const PROCESS_DEADLINE: Duration = Duration::from_secs(900);
 #[derive(Clone, Copy, Debug)]
 pub struct Kernel {
     process_deadline: Duration,
+    room: Room,
 }
 
 impl Default for Kernel {
     fn default() -> Self {
-        Self { process_deadline: PROCESS_DEADLINE }
+        Self { process_deadline: PROCESS_DEADLINE, room: Room::default() }
     }
 }
 
@@ -45,12 +45,26 @@ impl Kernel {
     /// The same, but a process is killed after `deadline`.
     #[must_use]
     pub fn with_process_deadline(self, deadline: Duration) -> Self {
-        Self { process_deadline: deadline }
+        Self { process_deadline: deadline, ..self }
+    }
+
+    /// The same, but with a send buffer of `bytes` for an nf_tables transaction: what is longer
+    /// is not sent, and not begun.
+    #[must_use]
+    pub fn with_request_bytes(self, bytes: usize) -> Self {
+        Self { room: Room { request_bytes: Some(bytes), ..self.room }, ..self }
+    }
+
+    /// The same, but with a receive buffer of `bytes` for the answers of nf_tables: of more
+    /// faults than it takes some are lost, and that is told.
+    #[must_use]
+    pub fn with_answer_bytes(self, bytes: usize) -> Self {
+        Self { room: Room { answer_bytes: Some(bytes), ..self.room }, ..self }
     }
 
     fn carry_out(&self, step: &Step) -> Result<Duration, Trouble> {
         match step {
-            Step::Nftables(batch) => nftables(batch),
+            Step::Nftables(batch) => transaction::carry_out(batch, self.room),
             Step::Process(process) => self.process(process),
             Step::Genetlink { family, messages } => genetlink_step(family, messages),
             Step::Route(bytes) => route(bytes),
@@ -77,7 +91,8 @@ impl Kernel {
                 let socket = Socket::open(Protocol::Route, request.len(), 1)?;
                 Ok(Answer(socket.ask(request)?))
             }
-            Question::Nftables(requests) => nftables_listing(requests),
+            Question::Nftables(requests) => self.nftables_listing(requests),
+            Question::Sysctl { name } => read_sysctl(name),
         }
     }
 
@@ -92,6 +107,28 @@ impl Kernel {
             Some(trouble) => Err(trouble),
             None => Ok(Answer(finished.stdout)),
         }
+    }
+
+    /// The answers to all requests. An object that does not exist is no failure.
+    fn nftables_listing(&self, requests: &[u8]) -> Result<Answer, Trouble> {
+        let socket = Socket::open(Protocol::Netfilter, requests.len(), 1)?;
+        socket.limit(self.room)?;
+        let mut all = Vec::new();
+        let mut rest = requests;
+        for request in Messages::new(requests) {
+            let (first, later) = rest.split_at(align(HEADER_LEN + request.payload.len()));
+            rest = later;
+            match socket.ask(first) {
+                Ok(answer) => all.extend(answer),
+                Err(AskError::Restless) => return Ok(Answer::default()),
+                Err(AskError::Refused(reply)) if reply.errno == libc::ENOENT => {}
+                Err(AskError::Refused(reply)) if is_unknown(reply.errno) => {
+                    return Err(features::no_nftables().into());
+                }
+                Err(other) => return Err(other.into()),
+            }
+        }
+        Ok(Answer(all))
     }
 }
 
@@ -125,46 +162,8 @@ fn kind_of(question: &Question) -> &'static str {
         Question::Genetlink { family, .. } => family,
         Question::Route(_) => "rtnetlink",
         Question::Nftables(_) => "nftables",
+        Question::Sysctl { .. } => "sysctl",
     }
-}
-
-/// One transaction through a socket of its own. When that is closed, the kernel waits until what
-/// the transaction deleted is gone (`nft_rcv_nl_event` in `net/netfilter/nf_tables_api.c`):
-/// until then, before Linux 6.2, chains that nothing leads to any more cannot be deleted
-/// (`EBUSY`), as the next step may ask for. The caller waits for some milliseconds, which are
-/// not in the time that is returned; it waits for nothing when nothing was deleted.
-fn nftables(batch: &Batch) -> Result<Duration, Trouble> {
-    if batch.is_empty() {
-        return Ok(Duration::ZERO);
-    }
-    let socket = Socket::open(Protocol::Netfilter, batch.bytes().len(), batch.message_count());
-    let exchange = socket?.exchange(batch.bytes())?;
-    let lacks_nftables = |r: &Reply| batch.index_of(r.sequence).is_none() && is_unknown(r.errno);
-    if exchange.errors().any(lacks_nftables) {
-        return Err(features::no_nftables().into());
-    }
-    verdict(&exchange, |sequence| batch.index_of(sequence))
-}
-
-/// The answers to all requests. An object that does not exist is no failure.
-fn nftables_listing(requests: &[u8]) -> Result<Answer, Trouble> {
-    let socket = Socket::open(Protocol::Netfilter, requests.len(), 1)?;
-    let mut all = Vec::new();
-    let mut rest = requests;
-    for request in Messages::new(requests) {
-        let (first, later) = rest.split_at(align(HEADER_LEN + request.payload.len()));
-        rest = later;
-        match socket.ask(first) {
-            Ok(answer) => all.extend(answer),
-            Err(AskError::Restless) => return Ok(Answer::default()),
-            Err(AskError::Refused(reply)) if reply.errno == libc::ENOENT => {}
-            Err(AskError::Refused(reply)) if is_unknown(reply.errno) => {
-                return Err(features::no_nftables().into());
-            }
-            Err(other) => return Err(other.into()),
-        }
-    }
-    Ok(Answer(all))
 }
 
 /// What nfnetlink says about a batch for a subsystem that it does not have.
@@ -226,9 +225,17 @@ fn write_sysctl(name: &str, value: &str) -> Result<Duration, Trouble> {
     Ok(start.elapsed())
 }
 
+fn read_sysctl(name: &str) -> Result<Answer, Trouble> {
+    match sysctl::read(name) {
+        Ok(value) => Ok(Answer(value.into_bytes())),
+        Err(error) if error.errno() == Some(libc::ENOENT) => Ok(Answer::default()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Whether all went well, by the answers to one `send`. The last message asks for an
 /// acknowledgement, so that silence is not taken for consent.
-fn verdict(
+pub(crate) fn verdict(
     exchange: &Exchange,
     index_of: impl Fn(u32) -> Option<usize>,
 ) -> Result<Duration, Trouble> {
@@ -237,7 +244,7 @@ fn verdict(
         return Err(features::no_privilege().into());
     }
     if !faults.is_empty() {
-        faults.extend(exchange.overrun.then(lost_faults));
+        faults.splice(..0, exchange.overrun.then(lost_faults));
         return Err(Trouble::Faults(faults));
     }
     if exchange.overrun || exchange.replies.is_empty() {
@@ -290,7 +297,7 @@ fn ending(finished: &Finished) -> String {
 }
 
 /// A refusal that does not yet know which step it is about.
-enum Trouble {
+pub(crate) enum Trouble {
     Missing(Missing),
     Faults(Vec<Fault>),
     Io { what: String, source_text: String },

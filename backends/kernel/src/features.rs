@@ -274,6 +274,11 @@ pub(crate) fn missing_in(program: &str, stderr: &str) -> Option<Missing> {
     if says("you must be root") || says("Operation not permitted") {
         return Some(no_privilege());
     }
+    if says("_tables_names: Permission denied") {
+        let why = "it may not list the tables of iptables (/proc/net/ip_tables_names): run as \
+                   root of the machine, for that of a user namespace may not read it either";
+        return Some(Missing::new("a privilege of iptables-legacy-save", why));
+    }
     if says("can't open lock file") {
         let why = "it may not open its lock file: set XTABLES_LOCKFILE to a path that can be \
                    written";
@@ -302,6 +307,8 @@ mod tests {
         assert!(missing_in(legacy, absent).is_some_and(|m| m.why.contains("CONFIG_IP_NF_NAT")));
         let denied = "Fatal: can't open lock file: Permission denied (you must be root)";
         assert!(missing_in(legacy, denied).is_some_and(|m| m.what.contains("privilege")));
+        let unread = "Failed to list table names in /proc/net/ip_tables_names: Permission denied";
+        assert!(missing_in(legacy, unread).is_some_and(|m| m.what.contains("privilege")));
         let locked = "Fatal: can't open lock file /run/xtables.lock: Permission denied";
         assert!(missing_in(legacy, locked).is_some_and(|m| m.why.contains("XTABLES_LOCKFILE")));
         let ipvs = "Can't initialize ipvs: Protocol not available";

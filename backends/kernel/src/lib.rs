@@ -23,6 +23,7 @@ pub mod statistics;
 mod sys;
 pub mod sysctl;
 pub mod tables;
+mod transaction;
 
 pub use apply::Kernel;
 pub use clock::{current_cpu, monotonic_ns, pin_to_cpu};

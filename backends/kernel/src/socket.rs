@@ -63,6 +63,16 @@ impl Protocol {
     }
 }
 
+/// Limits of a socket's buffers, where there are any. The kernel grants twice as much, for its
+/// own bookkeeping (`socket(7)`).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Room {
+    /// For what goes out at once.
+    pub(crate) request_bytes: Option<usize>,
+    /// For answers that were not read yet.
+    pub(crate) answer_bytes: Option<usize>,
+}
+
 /// A netlink socket in the namespace of the thread that opened it.
 pub(crate) struct Socket {
     fd: OwnedFd,
@@ -98,6 +108,17 @@ impl Socket {
         let answers = answers.clamp(RECEIVE_BYTES_MIN, RECEIVE_BYTES_MAX);
         socket.set_buffer(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, answers)?;
         Ok(socket)
+    }
+
+    /// Leaves no more room than `room` says.
+    pub(crate) fn limit(&self, room: Room) -> io::Result<()> {
+        if let Some(bytes) = room.request_bytes {
+            self.set_buffer(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, bytes)?;
+        }
+        if let Some(bytes) = room.answer_bytes {
+            self.set_buffer(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, bytes)?;
+        }
+        Ok(())
     }
 
     /// Asks for a buffer beyond the limits of ordinary users, and for what these allow when

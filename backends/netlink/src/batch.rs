@@ -10,18 +10,20 @@
 
 use crate::attr::Writer;
 use crate::message::{self, flags};
+use std::collections::BTreeMap;
 
 /// `NFNL_MSG_BATCH_BEGIN` and `NFNL_MSG_BATCH_END` (`uapi/linux/netfilter/nfnetlink.h`).
 const BEGIN: u16 = 0x10;
 const END: u16 = 0x11;
 /// `NFNL_BATCH_GENID`.
-const GENERATION: u16 = 1;
+pub(crate) const GENERATION: u16 = 1;
 
 /// A finished batch.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Batch {
     bytes: Vec<u8>,
     starts: Vec<usize>,
+    lists: BTreeMap<usize, u16>,
 }
 
 impl Batch {
@@ -50,6 +52,11 @@ impl Batch {
         let index = usize::try_from(sequence).ok()?.checked_sub(1)?;
         (index < self.starts.len()).then_some(index)
     }
+
+    /// The type of the list in a message that may be split.
+    pub(crate) fn list_of(&self, index: usize) -> Option<u16> {
+        self.lists.get(&index).copied()
+    }
 }
 
 /// Writes a batch message by message.
@@ -57,6 +64,7 @@ impl Batch {
 pub struct BatchWriter {
     writer: Writer,
     starts: Vec<usize>,
+    lists: BTreeMap<usize, u16>,
     subsystem: u8,
 }
 
@@ -73,7 +81,7 @@ impl BatchWriter {
     pub fn with_capacity(subsystem: u8, capacity: usize) -> Self {
         let mut writer = Writer::with_capacity(capacity);
         write_edge(&mut writer, BEGIN, 0, subsystem, None);
-        Self { writer, starts: Vec::new(), subsystem }
+        Self { writer, starts: Vec::new(), lists: BTreeMap::new(), subsystem }
     }
 
     /// Appends a message of this subsystem. `family` goes into its `nfgenmsg`; `fill`
@@ -85,6 +93,14 @@ impl BatchWriter {
             w.raw(&[family, 0, 0, 0]);
             fill(w);
         });
+    }
+
+    /// Says of the message appended last that its last attribute, of type `list`, holds
+    /// attributes that could as well come one by one, each in such a message of its own.
+    pub fn may_split(&mut self, list: u16) {
+        if let Some(last) = self.starts.len().checked_sub(1) {
+            self.lists.insert(last, list);
+        }
     }
 
     /// Has the kernel refuse the batch (`ERESTART`) unless its count of changes to the
@@ -108,7 +124,7 @@ impl BatchWriter {
     /// [`TooLong`] when some attribute outgrew its length field: a bug in whoever filled
     /// the messages, since lists have to be split before that.
     pub fn finish(self) -> Result<Batch, TooLong> {
-        let Self { mut writer, starts, subsystem } = self;
+        let Self { mut writer, starts, lists, subsystem } = self;
         if writer.is_too_long() {
             return Err(TooLong);
         }
@@ -118,7 +134,7 @@ impl BatchWriter {
             writer.patch(at, &(old | flags::ACK).to_ne_bytes());
         }
         write_edge(&mut writer, END, sequence(starts.len() + 1), subsystem, None);
-        Ok(Batch { bytes: writer.into_bytes(), starts })
+        Ok(Batch { bytes: writer.into_bytes(), starts, lists })
     }
 }
 

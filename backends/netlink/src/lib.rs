@@ -12,3 +12,4 @@ pub mod genl;
 pub mod message;
 pub mod reply;
 pub mod route;
+pub mod split;

@@ -7,7 +7,8 @@ mod shapes;
 use nfc_backend::{Fault, Step};
 use nfc_ir::{Family, Protocol};
 use nfc_netlink::attr::Attrs;
-use nfc_netlink::message::{HEADER_LEN, Messages};
+use nfc_netlink::batch::Batch;
+use nfc_netlink::message::{HEADER_LEN, Message, Messages};
 use nfc_ruleset::{Fields, Key, Patch, Set, Table, Type, Value, Verdict, encode, render};
 
 const NEW_ELEMENTS: u16 = 10 << 8 | 12;
@@ -57,6 +58,31 @@ fn check(table: &Table) {
         }
     }
     assert_eq!(expected.next(), None, "every element was sent");
+    check_split(batch);
+}
+
+/// The index of the message that holds it, and where in it it begins, of each element.
+fn places(batch: &Batch) -> Vec<(usize, usize)> {
+    let sent = Messages::new(batch.bytes()).filter(|m| m.kind >> 8 == 10).enumerate();
+    let lists = sent.filter(|(_, message)| message.kind == NEW_ELEMENTS);
+    let places = |(index, message): (usize, Message<'_>)| {
+        element_offsets(message.payload).into_iter().map(move |offset| (index, offset))
+    };
+    lists.flat_map(places).collect()
+}
+
+/// The same elements, each alone in its message, lead back to the same places.
+fn check_split(batch: &Batch) {
+    let lists = (0..batch.message_count()).map(|message| (message, None));
+    let split = batch.split(lists, usize::MAX).expect("there are lists");
+    let alone = places(&split.batch);
+    assert!(alone.windows(2).all(|pair| pair[0].0 < pair[1].0), "one in a message");
+    let meant: Vec<_> =
+        places(batch).into_iter().map(|(message, offset)| Some((message, Some(offset)))).collect();
+    let told = |place: &(usize, usize)| split.place(place.0, Some(place.1));
+    assert_eq!(alone.iter().map(told).collect::<Vec<_>>(), meant);
+    let of_the_message = |place: &(usize, usize)| split.place(place.0, None);
+    assert_eq!(alone.iter().map(of_the_message).collect::<Vec<_>>(), meant);
 }
 
 #[test]

@@ -7,9 +7,9 @@ use nfc::{load, registry};
 use nfc_backend::{AnyBackend, Apply, Process, Question};
 use nfc_ir::{Family, Ir, Packet, ProxyMode};
 use nfc_kernel::{Feature, Kernel, Namespace};
-use nfc_lab::{Judge, Landing, Misled, Settings, World};
+use nfc_lab::{Judge, Landing, Misled, Settings, World, need};
 use nfc_manifest::{Document, source};
-use nfc_netns_tests::case::{Case, Scene};
+use nfc_netns_tests::case::{self, Case, Scene};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -146,6 +146,39 @@ impl Stage {
     pub fn judge(&mut self, ir: &Ir, mode: ProxyMode, packet: &Packet) -> Result<(), Misled> {
         self.judge.judge(ir, mode, packet)
     }
+
+    /// Holds each packet of the sample with this seed against what `ir` means.
+    pub fn hold(&mut self, seed: u64, ir: &Ir, mode: ProxyMode, packets: &[Packet]) {
+        for packet in packets {
+            let told = self.judge(ir, mode, packet);
+            told.unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}\n{ir}\n{:?}", ir.node()));
+        }
+    }
+}
+
+/// Every packet of every case, through the rules of the backend of this name. Also in modes
+/// that a case does not judge: there `eval` is the judge.
+pub fn cases_hold(name: &str, family: Family) {
+    if !need(&format!("packets of the {family} cases through {name}"), &needs(name, family)) {
+        return;
+    }
+    let backend = backend(name);
+    let mut judged = 0;
+    let mut wrong = Vec::new();
+    for case in case::all() {
+        for scene in case.scenes.iter().filter(|s| s.family == family) {
+            let ir = meaning(&case, scene, backend.mode());
+            let mut stage = Stage::new(&ir);
+            stage.load(backend.as_ref(), &ir);
+            for flow in &scene.flows {
+                judged += 1;
+                let told = stage.judge(&ir, backend.mode(), &flow.packet);
+                wrong.extend(told.err().map(|e| format!("{}: {e}", case.name)));
+            }
+        }
+    }
+    assert!(judged > 3, "only {judged} packets were judged");
+    assert!(wrong.is_empty(), "{} of {judged}:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 /// Runs `work` in `namespace`.

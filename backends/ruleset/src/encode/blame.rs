@@ -1,8 +1,10 @@
 //! From a place in a transaction to what stands there.
 //!
 //! The kernel goes on to the next message when it has refused one, and names the first thing
-//! in it that it cannot take (`nfnetlink_rcv_batch` in `net/netfilter/nfnetlink.c`). So of
-//! several bad elements one is told for each list of up to 65,000 bytes.
+//! in it that it cannot take (`nfnetlink_rcv_batch` in `net/netfilter/nfnetlink.c`). Of several
+//! bad elements in a list of up to 65,000 bytes it would tell the first: lists are marked as
+//! such, so that an executor can send them once more element by element
+//! ([`nfc_netlink::split`]). The places it tells are those of the transaction as it was.
 //!
 //! Invariant: walks the orders that [`super::encode`] wrote, and reads the kernel's offset
 //! in the message as the same writer would have written it.

@@ -106,6 +106,9 @@ fn write(batch: &mut BatchWriter, patch: &Patch, order: &Order, id: u32) {
             Order::AddRule(chain, rule) => rule::write(w, patch.family, chain, rule),
         }
     });
+    if let Order::AddElements(_) | Order::DeleteElements(_) = order {
+        batch.may_split(elements::LIST_ELEMENTS);
+    }
 }
 
 fn head(order: &Order) -> (u8, u16) {

@@ -105,7 +105,10 @@ impl<'a> Reader<'a> {
             "flush" => self.flush(),
             _ => {
                 self.at -= 1;
-                self.error("this is neither a table nor a command of a script")
+                self.error(
+                    "this is neither a table nor a command of a script; expected the output of \
+                     nft list ruleset, of iptables-save or of ipvsadm --save -n",
+                )
             }
         }
     }

@@ -113,11 +113,17 @@ pub fn question<'a>(
 /// Reads the answer to [`question`] with the wanted table at hand.
 #[must_use]
 pub fn read(answer: &[u8], wanted: &Table) -> Observed {
-    let mut reader = Reader::new(wanted);
-    for message in Messages::new(answer) {
-        reader.take(&message);
-    }
+    let reader = Reader::of(answer, wanted);
     Observed { generation: reader.generation, found: reader.finish() }
+}
+
+/// The set of this name in the answer to [`question`], whatever the rest of the table is
+/// like; `None` when there is none of the wanted shape.
+#[must_use]
+pub fn set(answer: &[u8], wanted: &Table, name: &str) -> Option<Set> {
+    let mut set = Reader::of(answer, wanted).sets.remove(name)?;
+    set.elements.seal();
+    wanted.sets.get(name).is_some_and(|wanted| set.has_shape_of(wanted)).then_some(set)
 }
 
 impl Patch {
@@ -158,6 +164,14 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    fn of(answer: &[u8], wanted: &'a Table) -> Self {
+        let mut reader = Self::new(wanted);
+        for message in Messages::new(answer) {
+            reader.take(&message);
+        }
+        reader
+    }
+
     fn new(wanted: &'a Table) -> Self {
         Self {
             wanted,
