@@ -6,7 +6,8 @@
 
 mod stage;
 
-use nfc::{compile, load};
+use nfc::compile;
+use nfc::load::{self, Loaded};
 use nfc_backend::AnyBackend;
 use nfc_ir::{
     Affinity, Family, Ingress, Ir, LocalDetector, Node, Packet, Protocol, Scheduler, Service, synth,
@@ -35,9 +36,9 @@ fn ipvs() -> Box<dyn AnyBackend> {
     backend("ipvs")
 }
 
-fn apply(namespace: &Namespace, ir: &Ir) {
+fn apply(namespace: &Namespace, ir: &Ir) -> Loaded {
     let loaded = inside(namespace, || load::apply(ipvs().as_ref(), ir, &mut Kernel::new()));
-    loaded.unwrap_or_else(|failure| panic!("{failure}\n{ir}"));
+    loaded.unwrap_or_else(|failure| panic!("{failure}\n{ir}"))
 }
 
 fn delete(namespace: &Namespace, family: Family) {
@@ -149,7 +150,10 @@ fn ipvsadm_lists_what_our_text_says_and_applying_twice_changes_nothing() {
         lines += held.servers.len();
         tool(&by_text, "sh", &[], &text);
         assert_eq!(held, listing(&by_text), "{name}: by bytes and by text");
-        apply(&by_bytes, &ir);
+        for namespace in [&by_bytes, &by_text] {
+            let again = apply(namespace, &ir);
+            assert!(again.unchanged && again.receipt.steps.is_empty(), "{name}: {again:?}");
+        }
         assert_eq!(held, listing(&by_bytes), "{name}: apply twice");
         for namespace in [&by_text, &by_bytes] {
             let on = inside(namespace, || sysctl::read("net.ipv4.vs.conntrack"));
@@ -187,6 +191,47 @@ fn what_is_applied_replaces_what_was_there() {
     }
 }
 
+/// What somebody did by hand to the first of two virtual servers, at 172.16.0.1:80, and what an
+/// apply says about it.
+const DRIFTS: [(&str, &str); 8] = [
+    ("ipvsadm -e -t $0 -r 10.0.0.1:8080 -m -w 7", "real servers: 1 with another weight"),
+    ("ipvsadm -d -t $0 -r 10.0.0.1:8080", "real servers: 1 added"),
+    ("ipvsadm -a -t $0 -r 10.9.9.9:80 -m", "real servers: 1 deleted"),
+    ("ipvsadm -E -t $0 -s wlc", "virtual servers: 1 set anew"),
+    ("ipvsadm -E -t $0 -s rr -p 5", "virtual servers: 1 set anew"),
+    ("sysctl -qw net.ipv4.vs.conntrack=0", "sysctls: set"),
+    ("ip route del local 172.16.0.1 dev lo table local proto 110", "local routes: 1 added"),
+    (
+        "nft delete element ip nfc-ipvs cluster-ips { 172.16.0.1 . tcp . 80 }",
+        "table nfc-ipvs, set cluster-ips: 0 elements deleted, 1 added",
+    ),
+];
+
+#[test]
+fn what_drifted_is_mended_and_nothing_else_is_said() {
+    if !ready("what drifted is mended and nothing else is said") {
+        return;
+    }
+    let ir = synth::cluster_ips(Family::Ipv4, Protocol::Tcp, 2, 3, Node::default());
+    let ir = ir.expect("valid");
+    let node = namespace();
+    apply(&node, &ir);
+    let held = listing(&node);
+    for (drift, said) in DRIFTS {
+        tool(&node, "sh", &["-ec", drift, "172.16.0.1:80"], "");
+        assert_eq!(apply(&node, &ir).changes, [said], "{drift}");
+        assert_eq!(listing(&node), held, "{drift}");
+        assert!(apply(&node, &ir).unchanged, "{drift}");
+    }
+    // What nobody can mend is replaced, and what belongs to it is known all the same.
+    tool(&node, "nft", &["add", "chain", "ip", "nfc-ipvs", "somebodys"], "");
+    tool(&node, "ipvsadm", &["-A", "-t", "172.16.0.1:81", "-s", "rr"], "");
+    let said = apply(&node, &ir).changes;
+    assert_eq!(said[0], "virtual servers: 1 deleted");
+    assert!(said[1].starts_with("table nfc-ipvs"), "{said:?}");
+    assert_eq!(listing(&node), held);
+}
+
 /// What kube-proxy may have left: its link with addresses of both families, one of them still
 /// wanted, and a virtual server at one that is not.
 const OF_KUBE_PROXY: &str = "\
@@ -207,7 +252,9 @@ fn addresses_on_a_dummy_link_give_way_to_routes() {
     tool(&used, "sh", &[], OF_KUBE_PROXY);
     let irs = Family::ALL.map(|family| synth::sample(4, family).ir);
     for (ir, left) in irs.iter().zip([["fd00:172:30::9:9"].as_slice(), &[]]) {
-        [&used, &fresh].into_iter().for_each(|namespace| apply(namespace, ir));
+        for namespace in [&used, &fresh] {
+            apply(namespace, ir);
+        }
         let addresses = inside(&used, link::addresses).expect("addresses");
         let others = addresses.iter().filter(|a| !a.ip.is_loopback());
         assert_eq!(others.map(|a| a.ip.to_string()).collect::<Vec<_>>(), left);
@@ -260,7 +307,9 @@ fn deleting_leaves_nothing_of_ours_and_all_of_others() {
         delete(&node, ir.family());
         assert_eq!(before, listing(&node), "{}", ir.family());
     }
-    irs.iter().for_each(|ir| apply(&node, ir));
+    for ir in &irs {
+        apply(&node, ir);
+    }
     delete(&node, Family::Ipv4);
     let rest = namespace();
     tool(&rest, "sh", &[], FOREIGN);

@@ -65,7 +65,7 @@ pub enum Refusal {
         why: String,
     },
     /// The kernel, or a tool on its behalf, refused a step.
-    #[error("the kernel refused {kind}")]
+    #[error("the kernel refused {kind}: {}", joined(faults))]
     Refused {
         /// What kind of step it was.
         kind: &'static str,
@@ -82,6 +82,10 @@ pub enum Refusal {
         /// The system's words.
         source_text: String,
     },
+}
+
+fn joined(faults: &[Fault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// `ERESTART` (`asm-generic/errno.h`): what nfnetlink says about a batch that builds on an

@@ -14,6 +14,7 @@ use std::net::IpAddr;
 /// - `trace(lower(ir), packet)` agrees with `nfc_ir::eval(ir, mode, packet)` wherever
 ///   nothing was unsupported;
 /// - `patched(old, diff(old, new)) == new`, and `diff(a, a)` is empty;
+/// - what a follower says of each change leads to `lower` of everything ([`Follow`]);
 /// - loading what `render` prints and sending what `encode` gives leaves the same rules.
 pub trait Backend {
     /// Everything nfc wants in the kernel for one family.
@@ -44,6 +45,11 @@ pub trait Backend {
     /// What a patch changes, in a few lines for people. A backend that does not look at what
     /// is there has nothing to say.
     fn summary(&self, _patch: &Self::Patch) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What a patch has to leave to a later one, in a few lines for people.
+    fn unfinished(&self, _patch: &Self::Patch) -> Vec<String> {
         Vec::new()
     }
 

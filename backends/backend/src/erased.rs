@@ -68,6 +68,8 @@ pub trait AnyBackend {
     fn is_empty(&self, patch: &AnyPatch) -> bool;
     /// What a patch changes, in a few lines for people.
     fn summary(&self, patch: &AnyPatch) -> Vec<String>;
+    /// What a patch has to leave to a later one, in a few lines for people.
+    fn unfinished(&self, patch: &AnyPatch) -> Vec<String>;
     /// Begins to follow the Services of `ir`, which [`lower`](Self::lower) made `lowered` of.
     fn follow(&self, ir: &Ir, lowered: Lowered<AnyProgram>) -> Box<dyn AnyFollower>;
     /// What must be read before [`replace`](Self::replace).
@@ -131,6 +133,10 @@ impl<B: Backend> AnyBackend for B {
 
     fn summary(&self, any: &AnyPatch) -> Vec<String> {
         Backend::summary(self, patch::<B>(any))
+    }
+
+    fn unfinished(&self, any: &AnyPatch) -> Vec<String> {
+        Backend::unfinished(self, patch::<B>(any))
     }
 
     fn follow(&self, ir: &Ir, lowered: Lowered<AnyProgram>) -> Box<dyn AnyFollower> {

@@ -7,7 +7,7 @@ use nfc_ir::{Change, Ir};
 
 /// Knows the rules of a node, and keeps them in step with its Services.
 ///
-/// The law, tested for each backend: after any changes, the program that
+/// The law: after any changes, the program that
 /// [`Backend::follow`] began with, patched by every patch since, equals [`Backend::lower`]
 /// of the Services as they are, and [`unsupported`](Self::unsupported) is what that says.
 pub trait Follow {
@@ -15,7 +15,7 @@ pub trait Follow {
     type Patch;
 
     /// The way from the rules as they are to those that do what `ir` means; `changes` are
-    /// all that makes it differ from the Ir before. The patch counts as carried out. When the
+    /// all that makes it differ from the Ir before, those of one Service in order. The patch counts as carried out. When the
     /// kernel refuses it, nothing is known any more: begin anew with [`Backend::replace`].
     fn change(&mut self, ir: &Ir, changes: &[Change]) -> Self::Patch;
 

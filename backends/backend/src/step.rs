@@ -63,6 +63,12 @@ pub enum Question {
     /// messages as received, and nothing for objects that do not exist. It is empty when
     /// the objects change faster than they can be read.
     Nftables(Vec<u8>),
+    /// The value of a sysctl of the network namespace, as text; the answer is empty when
+    /// there is no such sysctl.
+    Sysctl {
+        /// Its name with dots.
+        name: String,
+    },
 }
 
 /// The answer to a [`Question`]: text or messages, as bytes.

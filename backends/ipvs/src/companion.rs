@@ -12,11 +12,11 @@ use crate::program::ServerKey;
 use ipnet::IpNet;
 use nfc_ir::{Family, Ir, LocalDetector, Node, Port, Protocol};
 use nfc_ruleset::{
-    Base, Expr, Fields, Hook, Key, Match, Rule, Set, Statement, Table, Transport, Type, Value,
+    Base, Expr, Fields, Hook, Key, Match, Row, Rule, Set, Statement, Table, Transport, Type, Value,
     Verdict,
 };
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Just before destinations are rewritten, and so before IPVS takes the node's own packets.
 const BEFORE_OUTPUT: i32 = -110;
@@ -31,6 +31,14 @@ pub(crate) fn table(ir: &Ir, plan: &Plan, addresses: &BTreeSet<IpAddr>) -> Table
     add_firewall_sets(&mut table, plan);
     add_other_sets(&mut table, ir, plan, addresses);
     add_chains(&mut table, ir.node());
+    table
+}
+
+/// What a companion has in any case: the record of what nfc owns.
+pub(crate) fn record(family: Family) -> Table {
+    let mut table = Table::new(family, names::TABLE);
+    let all = Set::new(family, server_fields(), Value::None);
+    table.add_set(sets::VIRTUAL_SERVERS, all);
     table
 }
 
@@ -120,6 +128,19 @@ fn server_fields() -> Fields {
 fn server_key(key: &ServerKey) -> Key {
     let port = Port::new(key.address.port()).unwrap_or(Port::MIN);
     Key::new().addr(key.address.ip()).proto(key.protocol).port(port)
+}
+
+/// Reads what [`server_key`] wrote.
+pub(crate) fn read_key(row: &Row<'_>) -> Option<ServerKey> {
+    let (port, rest) = row.key.split_last_chunk::<4>().map(|(rest, port)| (port, rest))?;
+    let (ip, protocol) = rest.split_last_chunk::<4>()?;
+    let ip = match ip.len() {
+        4 => IpAddr::from(*ip.first_chunk::<4>()?),
+        _ => IpAddr::from(*ip.first_chunk::<16>()?),
+    };
+    let protocol = Protocol::ALL.into_iter().find(|p| p.number() == protocol[0])?;
+    let port = u16::from_be_bytes([port[0], port[1]]);
+    Some(ServerKey { address: SocketAddr::new(ip, port), protocol })
 }
 
 fn add_chains(table: &mut Table, node: &Node) {

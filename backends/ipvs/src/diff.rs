@@ -8,7 +8,7 @@
 //! Invariant: computed from values; nothing is read from the kernel here.
 
 use crate::names::{self, sets};
-use crate::observe::Reals;
+use crate::observe::{Real, Reals};
 use crate::program::{Program, ServerKey, VirtualServer};
 use nfc_ir::{Family, ServiceName};
 use nfc_ruleset::{Row, Set, Table};
@@ -23,12 +23,14 @@ pub struct Patch {
     pub family: Family,
     /// All sysctls, when they are not those of before.
     pub sysctls: Option<BTreeMap<&'static str, &'static str>>,
-    /// The node's addresses, when they are not those of before.
-    pub node_addresses: Option<Vec<IpAddr>>,
+    /// The node's addresses afterwards, which are not in the kernel.
+    pub node_addresses: Vec<IpAddr>,
     /// The companion on its way to the middle one.
     pub grow: nfc_ruleset::Patch,
     /// The virtual servers that change.
     pub servers: BTreeMap<ServerKey, Change>,
+    /// The virtual servers that keep real servers until their connections are over.
+    pub draining: BTreeMap<ServerKey, Draining>,
     /// The addresses that become the node's own.
     pub bound: BTreeSet<IpAddr>,
     /// What happens to a dummy link that kube-proxy left.
@@ -51,6 +53,16 @@ pub struct Change {
     pub commands: Vec<Command>,
 }
 
+/// Real servers of a virtual server that get no new connections (weight 0), and go once those
+/// that they have are over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draining {
+    /// The Service that it belongs to.
+    pub service: ServiceName,
+    /// The real servers, and how many connections each has.
+    pub reals: BTreeMap<SocketAddr, u64>,
+}
+
 /// One thing to say about a virtual server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -64,6 +76,8 @@ pub enum Command {
     AddReal(SocketAddr, NonZeroU16),
     /// Set the weight of a real server.
     SetReal(SocketAddr, NonZeroU16),
+    /// Set the weight of a real server to 0: it keeps its connections and gets no new ones.
+    DrainReal(SocketAddr),
     /// Delete a real server.
     DeleteReal(SocketAddr),
 }
@@ -86,15 +100,18 @@ pub enum LinkChange {
 
 /// The way from `old` to `new`.
 pub(crate) fn diff(old: &Program, new: &Program) -> Patch {
-    let middle = middle(old, new);
     let (before, after) = (old.companion.as_ref(), new.companion.as_ref());
+    let middle = match (before, after) {
+        (Some(before), Some(after)) => Some(middle(before, after)),
+        (before, after) => after.or(before).cloned(),
+    };
     Patch {
         family: new.family,
         sysctls: (old.sysctls != new.sysctls).then(|| new.sysctls.clone()),
-        node_addresses: (old.node_addresses != new.node_addresses)
-            .then(|| new.node_addresses.clone()),
+        node_addresses: new.node_addresses.clone(),
         grow: companion_diff(new.family, before, middle.as_ref()),
         servers: changed_servers(old, new),
+        draining: BTreeMap::new(),
         link: LinkChange::Keep,
         bound: new.addresses.difference(&old.addresses).copied().collect(),
         unbound: old.addresses.difference(&new.addresses).copied().collect(),
@@ -102,16 +119,18 @@ pub(crate) fn diff(old: &Program, new: &Program) -> Patch {
     }
 }
 
-fn companion_diff(family: Family, old: Option<&Table>, new: Option<&Table>) -> nfc_ruleset::Patch {
+pub(crate) fn companion_diff(
+    family: Family,
+    old: Option<&Table>,
+    new: Option<&Table>,
+) -> nfc_ruleset::Patch {
     nfc_ruleset::diff(family, names::TABLE, old, new)
 }
 
-/// Whether `patch` changes nothing.
+/// Whether `patch` changes nothing in the kernel. What drains already is no change.
 pub(crate) fn is_empty(patch: &Patch) -> bool {
-    let Patch { family: _, sysctls, node_addresses, grow, servers, link, bound, unbound, shrink } =
-        patch;
+    let Patch { sysctls, grow, servers, link, bound, unbound, shrink, .. } = patch;
     sysctls.is_none()
-        && node_addresses.is_none()
         && grow.is_empty()
         && servers.is_empty()
         && *link == LinkChange::Keep
@@ -126,9 +145,7 @@ pub(crate) fn patched(old: &Program, patch: &Patch) -> Program {
     if let Some(sysctls) = &patch.sysctls {
         program.sysctls.clone_from(sysctls);
     }
-    if let Some(addresses) = &patch.node_addresses {
-        program.node_addresses.clone_from(addresses);
-    }
+    program.node_addresses.clone_from(&patch.node_addresses);
     for (key, change) in &patch.servers {
         match &change.after {
             Some(server) => program.servers.insert(*key, server.clone()),
@@ -179,9 +196,9 @@ pub(crate) fn creation(after: &VirtualServer) -> Vec<Command> {
 }
 
 fn edit(before: &VirtualServer, after: &VirtualServer) -> Vec<Command> {
-    let known = |weight: &NonZeroU16| Some(u32::from(weight.get()));
+    let known = |weight: &NonZeroU16| Real { weight: Some(weight.get().into()), connections: 0 };
     let reals = before.reals.iter().map(|(real, weight)| (*real, known(weight))).collect();
-    let mut commands = edit_reals(&reals, after);
+    let mut commands = edit_reals(&reals, after, false);
     if !before.is_set_like(after) {
         commands.insert(0, Command::SetServer);
     }
@@ -189,28 +206,32 @@ fn edit(before: &VirtualServer, after: &VirtualServer) -> Vec<Command> {
 }
 
 /// What makes these real servers those of `after`. None goes before the new ones are there,
-/// so that a virtual server is never without one in between.
-pub(crate) fn edit_reals(before: &Reals, after: &VirtualServer) -> Vec<Command> {
+/// so that a virtual server is never without one in between. Where they are to drain, one
+/// that is in use stays and gets no new connections.
+pub(crate) fn edit_reals(before: &Reals, after: &VirtualServer, drains: bool) -> Vec<Command> {
     let mut commands = Vec::new();
     for (real, weight) in &after.reals {
         match before.get(real) {
             None => commands.push(Command::AddReal(*real, *weight)),
-            Some(old) if *old != Some(u32::from(weight.get())) => {
+            Some(old) if old.weight != Some(u32::from(weight.get())) => {
                 commands.push(Command::SetReal(*real, *weight));
             }
             Some(_) => (),
         }
     }
-    let gone = before.keys().filter(|real| !after.reals.contains_key(real));
-    commands.extend(gone.map(|real| Command::DeleteReal(*real)));
+    let gone = before.iter().filter(|(real, _)| !after.reals.contains_key(real));
+    commands.extend(gone.filter_map(|(real, found)| {
+        match (drains && found.is_in_use(), found.weight) {
+            (true, Some(0)) => None,
+            (true, _) => Some(Command::DrainReal(*real)),
+            (false, _) => Some(Command::DeleteReal(*real)),
+        }
+    }));
     commands
 }
 
 /// The companion between the two: see the module.
-fn middle(old: &Program, new: &Program) -> Option<Table> {
-    let (Some(before), Some(after)) = (&old.companion, &new.companion) else {
-        return new.companion.clone().or_else(|| old.companion.clone());
-    };
+pub(crate) fn middle(before: &Table, after: &Table) -> Table {
     let mut middle = after.clone();
     for (name, set) in &mut middle.sets {
         let Some(leftover) = before.sets.get(name).filter(|b| b.has_shape_of(set)) else {
@@ -218,16 +239,16 @@ fn middle(old: &Program, new: &Program) -> Option<Table> {
         };
         let is_needed = |row: &Row<'_>| match name.as_str() {
             sets::BOUND_ADDRESSES | sets::HAIRPINS | sets::HEALTH_CHECKS => true,
-            _ => goes(row, new),
+            _ => goes(row, after),
         };
         carry_over(leftover, set, is_needed);
     }
-    Some(middle)
+    middle
 }
 
 /// Whether the virtual server that the row is about is not among the new ones.
-fn goes(row: &Row<'_>, new: &Program) -> bool {
-    let Some(all) = new.companion.as_ref().and_then(|t| t.sets.get(sets::VIRTUAL_SERVERS)) else {
+fn goes(row: &Row<'_>, new: &Table) -> bool {
+    let Some(all) = new.sets.get(sets::VIRTUAL_SERVERS) else {
         return true;
     };
     let server = row.key.get(..all.elements.key_len());

@@ -164,6 +164,7 @@ fn order_at(orders: &[Order<'_>], fault: &Fault) -> Origin {
         Command::DeleteServer => format!("delete {server}"),
         Command::AddReal(real, _) => format!("add real server {real} to {server}"),
         Command::SetReal(real, _) => format!("set real server {real} of {server}"),
+        Command::DrainReal(real) => format!("drain real server {real} of {server}"),
         Command::DeleteReal(real) => format!("delete real server {real} of {server}"),
     };
     Origin { service: change.service.clone(), object }

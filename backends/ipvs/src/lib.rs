@@ -13,13 +13,14 @@ mod observe;
 mod program;
 mod render;
 mod replace;
+mod summary;
 mod trace;
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
-pub use diff::{Change, Command, LinkChange, Patch};
+pub use diff::{Change, Command, Draining, LinkChange, Patch};
 pub use program::{Program, ServerKey, VirtualServer};
 
 use nfc_backend::journey::{ListingError, Way};
@@ -60,19 +61,29 @@ impl Backend for Ipvs {
         diff::is_empty(patch)
     }
 
+    fn summary(&self, patch: &Patch) -> Vec<String> {
+        summary::changes(patch)
+    }
+
+    fn unfinished(&self, patch: &Patch) -> Vec<String> {
+        summary::unfinished(patch)
+    }
+
     fn patched(&self, old: &Program, patch: &Patch) -> Program {
         diff::patched(old, patch)
     }
-
+    /// By what programs say alone: an endpoint that goes takes its connections with it.
+    /// Draining needs to know who is in use, which only [`replace`](Self::replace) is told.
     fn follow(&self, _ir: &Ir, lowered: Lowered<Program>) -> Anew<Self> {
         Anew::new(*self, lowered)
     }
+
     fn questions(&self, family: Family) -> Vec<Question> {
         observe::questions(family)
     }
 
     fn replace(&self, answers: &[Answer], new: &Program) -> Patch {
-        replace::replace(&observe::read(new.family, answers), new)
+        replace::replace(&observe::read(answers, new), new)
     }
 
     fn render(&self, programs: &[Program]) -> String {

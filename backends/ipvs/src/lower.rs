@@ -66,7 +66,8 @@ pub(crate) fn lower(ir: &Ir) -> Lowered<Program> {
     Lowered { program, unsupported }
 }
 
-fn sysctls(family: Family) -> BTreeMap<&'static str, &'static str> {
+/// What IPVS needs from the kernel.
+pub(crate) fn sysctls(family: Family) -> BTreeMap<&'static str, &'static str> {
     let forwarding = (family == Family::Ipv4).then_some(names::FORWARDING);
     names::SYSCTLS.into_iter().chain(forwarding).collect()
 }

@@ -35,6 +35,18 @@ pub(crate) mod sets {
     pub(crate) const HAIRPINS: &str = "hairpins";
     /// Health check node ports.
     pub(crate) const HEALTH_CHECKS: &str = "health-checks";
+
+    /// All of them.
+    pub(crate) const ALL: [&str; 8] = [
+        VIRTUAL_SERVERS,
+        BOUND_ADDRESSES,
+        MASQUERADED,
+        CLUSTER_IPS,
+        FIREWALLED,
+        ADMITTED,
+        HAIRPINS,
+        HEALTH_CHECKS,
+    ];
 }
 
 /// Chains of the companion table.
@@ -53,6 +65,10 @@ pub(crate) mod chains {
     pub(crate) const FILTER_INPUT: &str = "filter-input";
     /// Base chain: packets that leave.
     pub(crate) const POSTROUTING: &str = "nat-postrouting";
+
+    /// All of them.
+    pub(crate) const ALL: [&str; 7] =
+        [FIREWALL, MARK, PREROUTING, OUTPUT, FILTER_OUTPUT, FILTER_INPUT, POSTROUTING];
 }
 
 /// What IPVS needs from the kernel, as kube-proxy sets it

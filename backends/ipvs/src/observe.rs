@@ -1,9 +1,10 @@
 //! What nfc, or kube-proxy under the same names, left in the kernel: the questions that
 //! find it, and their answers read.
 //!
-//! `/proc/net/ip_vs` lists virtual servers with their real servers in one reading. Generic
-//! netlink would list the real servers of one virtual server at a time
-//! (`ip_vs_genl_dump_dests`), which questions that are asked together cannot.
+//! `/proc/net/ip_vs` lists virtual servers with their real servers and how many connections
+//! each has. Generic netlink would list the real servers of one virtual server at a time
+//! (`ip_vs_genl_dump_dests`), which questions that are asked together cannot; but it says of
+//! virtual servers what the file does not: flags of schedulers, and timeouts in seconds.
 //!
 //! A virtual server is nfc's when its address is routed to the node under nfc's protocol, or
 //! is on kube-proxy's dummy link, or when the companion table lists it; the latter is how
@@ -12,20 +13,27 @@
 //! Invariant: reads without panicking whatever it is given; a line that makes no sense is
 //! passed over.
 
-use crate::names::{self, sets};
-use crate::program::ServerKey;
+use crate::names::{self, chains, sets};
+use crate::program::{Program, ServerKey};
+use crate::wire::{self, Settings};
+use crate::{companion, lower};
 use nfc_backend::{Answer, Process, Question};
 use nfc_ir::{Family, Protocol};
 use nfc_netlink::route::{self, RouteWriter};
-use nfc_ruleset::render::family_name;
+use nfc_ruleset::Set;
+use nfc_ruleset::observe::{self, Found};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// What is there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Observed {
     /// All virtual servers of the family, whoever they belong to.
     pub(crate) servers: BTreeMap<ServerKey, Reals>,
+    /// What the kernel knows of them beside their real servers.
+    pub(crate) settings: BTreeMap<ServerKey, Settings>,
+    /// The companion table.
+    pub(crate) companion: observe::Observed,
     /// The virtual servers that the companion table lists.
     pub(crate) recorded: BTreeSet<ServerKey>,
     /// The addresses of both families that routes of nfc make the node's own.
@@ -34,88 +42,114 @@ pub(crate) struct Observed {
     pub(crate) link: Option<u32>,
     /// The addresses of that link, of both families.
     pub(crate) on_link: BTreeSet<IpAddr>,
+    /// Those of the wanted sysctls that are as they should be.
+    pub(crate) sysctls: BTreeMap<&'static str, &'static str>,
 }
 
-/// The real servers of a virtual server and their weights; `None` for one that is not
-/// reached by rewriting addresses.
-pub(crate) type Reals = BTreeMap<SocketAddr, Option<u32>>;
+/// The real servers of a virtual server.
+pub(crate) type Reals = BTreeMap<SocketAddr, Real>;
+
+/// A real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Real {
+    /// Its weight; `None` when it is not reached by rewriting addresses.
+    pub(crate) weight: Option<u32>,
+    /// How many connections it has, those included that are about to be forgotten
+    /// (`activeconns` and `inactconns` of `struct ip_vs_dest`). Clients that merely stick to it
+    /// are not counted.
+    pub(crate) connections: u64,
+}
+
+impl Real {
+    /// Whether connections would break if it went.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.weight.is_some() && self.connections > 0
+    }
+}
 
 /// What has to be read, in the order that [`read`] expects.
 pub(crate) fn questions(family: Family) -> Vec<Question> {
-    let servers = ["LC_ALL=C", "cat", "/proc/net/ip_vs"];
-    let recorded = ["list", "set", family_name(family), names::TABLE, sets::VIRTUAL_SERVERS];
-    let mut links = RouteWriter::new();
-    links.list_links();
-    let mut addresses = RouteWriter::new();
-    addresses.list_addresses();
-    let mut routes = RouteWriter::new();
-    routes.list_routes();
-    vec![
-        process("env", &servers),
-        process("nft", &recorded),
-        Question::Route(links.into_bytes()),
-        Question::Route(addresses.into_bytes()),
-        Question::Route(routes.into_bytes()),
-    ]
+    let servers = ["LC_ALL=C", "cat", "/proc/net/ip_vs"].map(str::to_owned);
+    let servers = Process { program: "env", args: servers.into(), stdin: String::new() };
+    let dumps: [fn(&mut RouteWriter); 3] =
+        [RouteWriter::list_links, RouteWriter::list_addresses, RouteWriter::list_routes];
+    let mut questions = vec![
+        Question::Process(servers),
+        Question::Genetlink { family: names::FAMILY, message: wire::list_servers() },
+        observe::question(family, names::TABLE, chains::ALL, sets::ALL),
+    ];
+    questions.extend(dumps.map(|list| {
+        let mut writer = RouteWriter::new();
+        list(&mut writer);
+        Question::Route(writer.into_bytes())
+    }));
+    let sysctls = lower::sysctls(family).into_keys();
+    questions.extend(sysctls.map(|name| Question::Sysctl { name: name.to_owned() }));
+    questions
 }
 
-fn process(program: &'static str, args: &[&str]) -> Question {
-    let args = args.iter().map(|&arg| arg.to_owned()).collect();
-    Question::Process(Process { program, args, stdin: String::new() })
-}
-
-/// Reads the answers to [`questions`]. Answers that are missing say that nothing is there.
-pub(crate) fn read(family: Family, answers: &[Answer]) -> Observed {
+/// Reads the answers to [`questions`] with the wanted program at hand. Answers that are
+/// missing say that nothing is there.
+pub(crate) fn read(answers: &[Answer], wanted: &Program) -> Observed {
+    let family = wanted.family;
     let bytes = |i: usize| answers.get(i).map_or(&[][..], |answer| &answer.0);
-    let link = route::links(bytes(2)).find(|l| l.name == names::LINK).map(|l| l.index);
-    let on_link = route::addresses(bytes(3)).filter(|a| Some(a.link) == link);
+    let link = route::links(bytes(3)).find(|l| l.name == names::LINK).map(|l| l.index);
+    let on_link = route::addresses(bytes(4)).filter(|a| Some(a.link) == link);
+    let sysctls = (6..).zip(&wanted.sysctls);
+    let is_set = |(i, (_, value)): &(usize, (&&str, &&str))| bytes(*i) == value.as_bytes();
+    let record = companion::record(family);
+    let table = wanted.companion.as_ref().unwrap_or(&record);
+    let companion = observe::read(bytes(2), table);
+    let recorded = match &companion.found {
+        Found::Nothing => BTreeSet::new(),
+        Found::Table(table) => {
+            table.sets.get(sets::VIRTUAL_SERVERS).map_or_else(BTreeSet::new, keys)
+        }
+        Found::Strange => {
+            let set = observe::set(bytes(2), table, sets::VIRTUAL_SERVERS);
+            set.as_ref().map_or_else(BTreeSet::new, keys)
+        }
+    };
     Observed {
         servers: read_servers(family, &String::from_utf8_lossy(bytes(0))),
-        recorded: read_record(&String::from_utf8_lossy(bytes(1))),
-        routed: route::owned(bytes(4), names::ROUTE_PROTOCOL).collect(),
+        settings: wire::servers(bytes(1)).filter(|(key, _)| key.family() == family).collect(),
+        companion,
+        recorded,
+        routed: route::owned(bytes(5), names::ROUTE_PROTOCOL).collect(),
         link,
         on_link: on_link.map(|a| a.ip).collect(),
+        sysctls: sysctls.filter(is_set).map(|(_, (name, value))| (*name, *value)).collect(),
     }
+}
+
+/// The virtual servers that are the elements of a set.
+fn keys(set: &Set) -> BTreeSet<ServerKey> {
+    set.elements.iter().filter_map(|row| companion::read_key(&row)).collect()
 }
 
 /// Reads `/proc/net/ip_vs` (`ip_vs_info_seq_show`, `net/netfilter/ipvs/ip_vs_ctl.c`).
 fn read_servers(family: Family, text: &str) -> BTreeMap<ServerKey, Reals> {
     let mut servers: BTreeMap<ServerKey, Reals> = BTreeMap::new();
-    let mut current = None;
+    let mut current: Option<&mut Reals> = None;
     for line in text.lines() {
-        let words: Vec<_> = line.split_whitespace().collect();
-        match words[..] {
-            ["->", address, method, weight, ..] => {
-                let reals = current.and_then(|key| servers.get_mut(&key));
-                if let (Some(reals), Some(real)) = (reals, read_address(address)) {
-                    reals.insert(real, weight.parse().ok().filter(|_| method == "Masq"));
-                }
-            }
-            [protocol, address, ..] => {
-                current = read_key(protocol, address).filter(|key| key.family() == family);
-                if let Some(key) = current {
-                    servers.insert(key, Reals::new());
-                }
-            }
-            _ => (),
+        let mut words = line.split_ascii_whitespace();
+        let (Some(first), Some(address)) = (words.next(), words.next()) else { continue };
+        if first != "->" {
+            let key = read_key(first, address).filter(|key| key.family() == family);
+            current = key.map(|key| servers.entry(key).or_default());
+        } else if let (Some(reals), Some(real)) = (&mut current, read_address(address)) {
+            reals.extend(read_real(words).map(|found| (real, found)));
         }
     }
     servers
 }
 
-/// Reads what `nft list set` prints of the set of all virtual servers.
-fn read_record(text: &str) -> BTreeSet<ServerKey> {
-    let words: Vec<_> = text.split_whitespace().collect();
-    let element = |window: &[&str]| match window {
-        [address, ".", protocol, ".", port] => {
-            let ip: IpAddr = address.parse().ok()?;
-            let port = port.trim_end_matches(',').parse().ok()?;
-            let protocol = read_protocol(protocol)?;
-            Some(ServerKey { address: SocketAddr::new(ip, port), protocol })
-        }
-        _ => None,
-    };
-    words.windows(5).filter_map(element).collect()
+/// How a real server is reached, its weight, its active and its inactive connections.
+fn read_real<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Real> {
+    let method = words.next()?;
+    let weight = words.next()?.parse().ok().filter(|_| method == "Masq");
+    let connections = words.map(|word| word.parse().unwrap_or(0_u64));
+    Some(Real { weight, connections: connections.fold(0, u64::saturating_add) })
 }
 
 fn read_key(protocol: &str, address: &str) -> Option<ServerKey> {
@@ -146,8 +180,8 @@ mod tests {
         ServerKey { address: address.parse().expect("an address"), protocol }
     }
 
-    fn real(address: &str, weight: Option<u32>) -> (SocketAddr, Option<u32>) {
-        (address.parse().expect("an address"), weight)
+    fn real(address: &str, weight: Option<u32>, connections: u64) -> (SocketAddr, Real) {
+        (address.parse().expect("an address"), Real { weight, connections })
     }
 
     const LISTING: &str = "\
@@ -167,37 +201,16 @@ SCTP 0A600001:01BC rr
 
     #[test]
     fn virtual_servers_are_read_with_their_real_servers() {
-        let tcp = [real("192.168.0.2:6443", Some(1)), real("192.168.0.3:6443", Some(0))];
-        let sctp = [real("192.168.0.2:6443", None)];
+        let tcp = [real("192.168.0.2:6443", Some(1), 3), real("192.168.0.3:6443", Some(0), 1)];
+        let sctp = [real("192.168.0.2:6443", None, 0)];
         let v4 = BTreeMap::from([
             (key(Protocol::Tcp, "10.96.0.1:443"), BTreeMap::from(tcp)),
             (key(Protocol::Sctp, "10.96.0.1:444"), BTreeMap::from(sctp)),
         ]);
         assert_eq!(read_servers(Family::Ipv4, LISTING), v4);
-        let udp = BTreeMap::from([real("[fd00::1]:5353", Some(3))]);
+        let udp = BTreeMap::from([real("[fd00::1]:5353", Some(3), 0)]);
         let v6 = BTreeMap::from([(key(Protocol::Udp, "[fd00::a]:53"), udp)]);
         assert_eq!(read_servers(Family::Ipv6, LISTING), v6);
-    }
-
-    #[test]
-    fn the_record_in_the_companion_is_read() {
-        let listing = "\
-table ip nfc-ipvs {
-	set virtual-servers {
-		type ipv4_addr . inet_proto . inet_service
-		size 64
-		elements = { 10.0.0.2 . udp . 53,
-			     10.0.0.1 . tcp . 80 comment \"a/b:c\",
-			     10.0.0.1 . sctp . 81 comment \"x/y\" }
-	}
-}
-";
-        let expected = [
-            key(Protocol::Tcp, "10.0.0.1:80"),
-            key(Protocol::Sctp, "10.0.0.1:81"),
-            key(Protocol::Udp, "10.0.0.2:53"),
-        ];
-        assert_eq!(read_record(listing), BTreeSet::from(expected));
     }
 
     #[test]
@@ -205,9 +218,10 @@ table ip nfc-ipvs {
         for text in ["", "->", "TCP", "TCP x:y rr", "TCP 0A000001 rr\n -> 1:2", "UDP []:0 rr", ":"]
         {
             assert!(read_servers(Family::Ipv4, text).is_empty(), "{text}");
-            assert!(read_record(text).is_empty(), "{text}");
         }
-        let nothing = [Answer(vec![0xff; 40]), Answer(vec![0; 9]), Answer(vec![1; 99])];
-        assert_eq!(read(Family::Ipv4, &nothing), Observed::default());
+        let nonsense = |i: u8| Answer([vec![0xff; 40], vec![0; 9], vec![i; 99]].concat());
+        let wanted = Program::empty(Family::Ipv4);
+        let nonsense: Vec<_> = (0..20).map(nonsense).collect();
+        assert_eq!(read(&nonsense, &wanted), read(&[], &wanted));
     }
 }

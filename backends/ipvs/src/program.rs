@@ -54,6 +54,11 @@ pub struct VirtualServer {
 /// Persistence (`IP_VS_SVC_F_PERSISTENT`).
 const PERSISTENT: u32 = 0x1;
 
+/// A client whose real server takes nothing more gets another: `sh-fallback` and `mh-fallback`
+/// of ipvsadm (`IP_VS_SVC_F_SCHED_SH_FALLBACK` and `IP_VS_SVC_F_SCHED_MH_FALLBACK`, which are
+/// `IP_VS_SVC_F_SCHED1`).
+const FALLBACK: u32 = 0x8;
+
 /// The source port takes part in the hash: `mh-port` of ipvsadm
 /// (`IP_VS_SVC_F_SCHED_MH_PORT`, which is `IP_VS_SVC_F_SCHED2`).
 const HASH_PORT: u32 = 0x10;
@@ -71,14 +76,29 @@ impl VirtualServer {
     #[must_use]
     pub fn flags(&self) -> u32 {
         let persistent = if self.persistence.is_some() { PERSISTENT } else { 0 };
-        let hash_port = if self.hashes_port() { HASH_PORT } else { 0 };
-        persistent | hash_port
+        let of_scheduler = match self.scheduler {
+            IpvsScheduler::SourceHash => FALLBACK,
+            IpvsScheduler::Maglev => FALLBACK | HASH_PORT,
+            _ => 0,
+        };
+        persistent | of_scheduler
     }
 
-    /// Whether connections of one client may go to different real servers although they
-    /// are hashed.
-    pub(crate) fn hashes_port(&self) -> bool {
-        self.scheduler == IpvsScheduler::Maglev
+    /// The flags of its scheduler in the words of ipvsadm; empty for none.
+    pub(crate) fn scheduler_flags(&self) -> &'static str {
+        match self.scheduler {
+            IpvsScheduler::SourceHash => "sh-fallback",
+            IpvsScheduler::Maglev => "mh-fallback,mh-port",
+            _ => "",
+        }
+    }
+
+    /// Whether the kernel sends new connections to other real servers than those of weight 0.
+    /// `dh` refuses them: its table holds every real server, and it knows no fallback
+    /// (`net/netfilter/ipvs/ip_vs_dh.c`). All virtual servers being at one address each, it
+    /// would refuse all or none.
+    pub(crate) fn passes_over_weight_0(&self) -> bool {
+        self.scheduler != IpvsScheduler::DestinationHash
     }
 
     /// Whether the kernel knows both by the same scheduler, flags and timeout.

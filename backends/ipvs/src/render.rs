@@ -85,7 +85,10 @@ fn settings(server: &VirtualServer) -> String {
         // Writing to a String cannot fail.
         let _ = write!(text, " -p {seconds}");
     }
-    text.push_str(if server.hashes_port() { " -b mh-port" } else { "" });
+    let flags = server.scheduler_flags();
+    if !flags.is_empty() {
+        let _ = write!(text, " -b {flags}");
+    }
     text
 }
 
@@ -155,6 +158,9 @@ fn write_commands(f: &mut String, patch: &Patch, which: fn(&Change) -> bool) -> 
                 }
                 Command::SetReal(real, weight) => {
                     writeln!(f, "ipvsadm -e {server} -r {real} -m -w {weight}")
+                }
+                Command::DrainReal(real) => {
+                    writeln!(f, "ipvsadm -e {server} -r {real} -m -w 0")
                 }
                 Command::DeleteReal(real) => writeln!(f, "ipvsadm -d {server} -r {real}"),
             }?;

@@ -3,21 +3,23 @@
 //! Integers are in host order but for ports, which are in network order; an address takes
 //! 16 bytes whatever its family (`include/uapi/linux/ip_vs.h`).
 //!
-//! Invariant: one message from one order; knows no order of messages.
+//! Invariant: one message from one order, and back; knows no order of messages.
 
 use crate::diff::{Change, Command};
 use crate::program::{ServerKey, VirtualServer};
-use nfc_ir::Family;
-use nfc_netlink::attr::Writer;
+use nfc_ir::{Family, IpvsScheduler, Protocol};
+use nfc_netlink::attr::{Attrs, Writer};
 use nfc_netlink::genl::GenlMessage;
+use nfc_netlink::message::{Messages, flags};
 use std::net::{IpAddr, SocketAddr};
-use std::num::{NonZero, NonZeroU16};
+use std::num::NonZero;
 
 /// Commands (`IPVS_CMD_*`, `include/uapi/linux/ip_vs.h`, like all numbers here).
 mod commands {
     pub(super) const NEW_SERVICE: u8 = 1;
     pub(super) const SET_SERVICE: u8 = 2;
     pub(super) const DEL_SERVICE: u8 = 3;
+    pub(super) const GET_SERVICE: u8 = 4;
     pub(super) const NEW_DEST: u8 = 5;
     pub(super) const SET_DEST: u8 = 6;
     pub(super) const DEL_DEST: u8 = 7;
@@ -60,6 +62,87 @@ const VERSION: u8 = 1;
 /// which knows nothing of virtual addresses.
 const MASQUERADE: u32 = 0;
 
+/// Set by the kernel in the flags of every virtual server (`IP_VS_SVC_F_HASHED`).
+const HASHED: u32 = 0x2;
+
+/// What the kernel knows of a virtual server beside its real servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    scheduler: IpvsScheduler,
+    flags: u32,
+    timeout_seconds: u32,
+    netmask: u32,
+}
+
+impl Settings {
+    /// What is said of `server`.
+    pub(crate) fn of(family: Family, server: &VirtualServer) -> Self {
+        Self {
+            scheduler: server.scheduler,
+            flags: server.flags(),
+            timeout_seconds: server.persistence.map_or(0, NonZero::get),
+            // Clients are told apart by the whole address: a mask for IPv4, a length for IPv6.
+            netmask: match family {
+                Family::Ipv4 => u32::MAX,
+                Family::Ipv6 => 128,
+            },
+        }
+    }
+
+    fn write(self, w: &mut Writer) {
+        w.text(service::SCHED_NAME, self.scheduler.name());
+        // `struct ip_vs_flags`: the flags, and which of them are meant.
+        let mut flags = [0; 8];
+        flags[..4].copy_from_slice(&self.flags.to_ne_bytes());
+        flags[4..].copy_from_slice(&u32::MAX.to_ne_bytes());
+        w.bytes_attr(service::FLAGS, &flags);
+        w.u32(service::TIMEOUT, self.timeout_seconds);
+        w.u32(service::NETMASK, self.netmask);
+    }
+}
+
+/// Asks for all virtual servers.
+pub(crate) fn list_servers() -> GenlMessage {
+    GenlMessage { flags: flags::DUMP, ..message(commands::GET_SERVICE, |_| ()) }
+}
+
+/// The virtual servers in the answer to [`list_servers`]. Those found by a mark are none of
+/// ours, and neither are those of schedulers without a name that is known.
+pub(crate) fn servers(answer: &[u8]) -> impl Iterator<Item = (ServerKey, Settings)> + '_ {
+    let nests =
+        Messages::new(answer).filter_map(|m| m.attrs(GenlMessage::HEADER_LEN).find(attrs::SERVICE));
+    nests.filter_map(|nest| read_server(nest.nested()))
+}
+
+fn read_server(attrs: Attrs<'_>) -> Option<(ServerKey, Settings)> {
+    let (mut family, mut protocol, mut ip, mut port) = (None, None, None, None);
+    let (mut scheduler, mut flags, mut timeout, mut netmask) = (None, None, None, None);
+    for attr in attrs {
+        match attr.kind {
+            service::AF => family = attr.u16(),
+            service::PROTOCOL => protocol = attr.u16(),
+            service::ADDR => ip = attr.payload.first_chunk::<16>(),
+            service::PORT => port = attr.payload.first_chunk().map(|p| u16::from_be_bytes(*p)),
+            service::SCHED_NAME => scheduler = attr.text()?.parse().ok(),
+            service::FLAGS => flags = attr.payload.first_chunk().map(|f| u32::from_ne_bytes(*f)),
+            service::TIMEOUT => timeout = attr.u32(),
+            service::NETMASK => netmask = attr.u32(),
+            _ => {}
+        }
+    }
+    let (family, number) = (family?, protocol?);
+    let family = Family::ALL.into_iter().find(|f| address_family(*f) == family)?;
+    let protocol = Protocol::ALL.into_iter().find(|p| u16::from(p.number()) == number)?;
+    let address = SocketAddr::new(read_ip(family, ip?), port?);
+    let settings = Settings {
+        scheduler: scheduler?,
+        flags: flags? & !HASHED,
+        timeout_seconds: timeout?,
+        netmask: netmask?,
+    };
+    Some((ServerKey { address, protocol }, settings))
+}
+
 /// A command, and the virtual server it is about.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Order<'a> {
@@ -79,14 +162,17 @@ impl Order<'_> {
             Command::SetServer => commands::SET_SERVICE,
             Command::DeleteServer => commands::DEL_SERVICE,
             Command::AddReal(..) => commands::NEW_DEST,
-            Command::SetReal(..) => commands::SET_DEST,
+            Command::SetReal(..) | Command::DrainReal(_) => commands::SET_DEST,
             Command::DeleteReal(_) => commands::DEL_DEST,
         };
         message(command, |w| {
             w.nest(attrs::SERVICE, |w| self.write_server(w));
             match self.command {
                 Command::AddReal(real, weight) | Command::SetReal(real, weight) => {
-                    w.nest(attrs::DEST, |w| write_real(w, real, Some(weight)));
+                    w.nest(attrs::DEST, |w| write_real(w, real, Some(weight.get())));
+                }
+                Command::DrainReal(real) => {
+                    w.nest(attrs::DEST, |w| write_real(w, real, Some(0)));
                 }
                 Command::DeleteReal(real) => {
                     w.nest(attrs::DEST, |w| write_real(w, real, None));
@@ -106,35 +192,19 @@ impl Order<'_> {
         if let (Command::AddServer | Command::SetServer, Some(server)) =
             (self.command, &self.change.after)
         {
-            write_settings(w, self.key.family(), server);
+            Settings::of(self.key.family(), server).write(w);
         }
     }
 }
 
-fn write_settings(w: &mut Writer, family: Family, server: &VirtualServer) {
-    w.text(service::SCHED_NAME, server.scheduler.name());
-    // `struct ip_vs_flags`: the flags, and which of them are meant.
-    let mut flags = [0; 8];
-    flags[..4].copy_from_slice(&server.flags().to_ne_bytes());
-    flags[4..].copy_from_slice(&u32::MAX.to_ne_bytes());
-    w.bytes_attr(service::FLAGS, &flags);
-    w.u32(service::TIMEOUT, server.persistence.map_or(0, NonZero::get));
-    // Clients are told apart by the whole address: a mask for IPv4, a length for IPv6.
-    let netmask = match family {
-        Family::Ipv4 => u32::MAX,
-        Family::Ipv6 => 128,
-    };
-    w.u32(service::NETMASK, netmask);
-}
-
 /// A real server; to find one, address and port are enough. No thresholds: it is never too
 /// full.
-fn write_real(w: &mut Writer, real: SocketAddr, weight: Option<NonZeroU16>) {
+fn write_real(w: &mut Writer, real: SocketAddr, weight: Option<u16>) {
     w.bytes_attr(dest::ADDR, &address_bytes(real.ip()));
     w.be16(dest::PORT, real.port());
     if let Some(weight) = weight {
         w.u32(dest::FWD_METHOD, MASQUERADE);
-        w.u32(dest::WEIGHT, weight.get().into());
+        w.u32(dest::WEIGHT, weight.into());
         w.u32(dest::U_THRESH, 0);
         w.u32(dest::L_THRESH, 0);
     }
@@ -169,5 +239,14 @@ fn address_bytes(address: IpAddr) -> [u8; 16] {
             bytes
         }
         IpAddr::V6(ip) => ip.octets(),
+    }
+}
+
+/// Reads what [`address_bytes`] wrote.
+fn read_ip(family: Family, bytes: &[u8; 16]) -> IpAddr {
+    let [a, b, c, d, ..] = *bytes;
+    match family {
+        Family::Ipv4 => IpAddr::from([a, b, c, d]),
+        Family::Ipv6 => IpAddr::from(*bytes),
     }
 }

@@ -4,7 +4,8 @@
 //! [`Apply`], which may be the kernel or a recorder.
 
 use nfc_backend::{
-    Answer, AnyBackend, AnyPatch, AnyProgram, Apply, Origin, Receipt, Refusal, Unsupported,
+    Answer, AnyBackend, AnyPatch, AnyProgram, Apply, Origin, Question, Receipt, Refusal,
+    Unsupported,
 };
 use nfc_ir::{Family, Ir};
 use std::fmt;
@@ -25,6 +26,8 @@ pub struct Loaded {
     pub unchanged: bool,
     /// What was changed, one line each, as far as the backend looked at what was there.
     pub changes: Vec<String>,
+    /// What has to wait for a later apply, in a few lines for people.
+    pub unfinished: Vec<String>,
     /// What the rules do not say.
     pub unsupported: Vec<Unsupported>,
 }
@@ -61,7 +64,7 @@ pub struct Failure {
     pub family: Family,
     /// What the kernel, or the lack of it, said.
     pub refusal: Refusal,
-    /// For each fault of a refusal, what it is about.
+    /// What the first faults of a refusal are about, of at most [`NAMED_MAX`].
     pub origins: Vec<Origin>,
 }
 
@@ -70,12 +73,17 @@ impl std::error::Error for Failure {}
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { backend, family, refusal, origins } = self;
-        let Refusal::Refused { kind, faults, done } = refusal else {
+        // What refuses to be read has no origin to be named.
+        let (Refusal::Refused { kind, faults, done }, false) = (refusal, origins.is_empty()) else {
             return write!(f, "{backend}, {family}: {refusal}");
         };
         write!(f, "{backend}, {family}: the kernel refused {kind}")?;
         for (fault, origin) in faults.iter().zip(origins) {
             write!(f, "\n  {origin}: {fault}")?;
+        }
+        let more = faults.len().saturating_sub(origins.len());
+        if more > 0 {
+            write!(f, "\n  and {more} more")?;
         }
         if *done > 0 {
             write!(f, "\n  {done} step(s) before it took effect; run apply again to repair")?;
@@ -83,6 +91,9 @@ impl fmt::Display for Failure {
         Ok(())
     }
 }
+
+/// How many faults are told by name: people read no more, and each takes a walk of the patch.
+pub const NAMED_MAX: usize = 100;
 
 /// How often a table is read again because others changed something meanwhile, before it is
 /// replaced as a whole.
@@ -104,6 +115,7 @@ pub fn apply(backend: &dyn AnyBackend, ir: &Ir, kernel: &mut dyn Apply) -> Resul
         effort,
         unchanged: backend.is_empty(&patch),
         changes: backend.summary(&patch),
+        unfinished: backend.unfinished(&patch),
         unsupported: lowered.unsupported,
     })
 }
@@ -123,6 +135,23 @@ pub fn delete(
     done.map(|(_, receipt)| receipt)
 }
 
+/// The answers to `questions`. A table that is restless is not read: without an answer it is
+/// replaced whatever it holds.
+fn ask(
+    kernel: &mut dyn Apply,
+    questions: &[Question],
+    is_restless: bool,
+) -> Result<Vec<Answer>, Refusal> {
+    let mut answers = Vec::with_capacity(questions.len());
+    for question in questions {
+        match question {
+            Question::Nftables(_) if is_restless => answers.push(Answer::default()),
+            _ => answers.extend(kernel.ask(std::slice::from_ref(question))?),
+        }
+    }
+    Ok(answers)
+}
+
 fn replace(
     backend: &dyn AnyBackend,
     family: Family,
@@ -134,12 +163,9 @@ fn replace(
     let unread = |refusal| Failure { backend: name, family, refusal, origins: Vec::new() };
     for reading in 1.. {
         let questions = backend.questions(family);
-        let answers = if reading <= READINGS {
-            Effort::of(&mut effort.read, || kernel.ask(&questions)).map_err(unread)?
-        } else {
-            // Without an answer a program replaces whatever is there.
-            vec![Answer::default(); questions.len()]
-        };
+        let is_restless = reading > READINGS;
+        let read = || ask(kernel, &questions, is_restless);
+        let answers = Effort::of(&mut effort.read, read).map_err(unread)?;
         let patch = Effort::of(&mut effort.compare, || backend.replace(&answers, program));
         let steps = Effort::of(&mut effort.encode, || backend.encode(&patch));
         let refusal = match kernel.apply(&steps) {
@@ -151,7 +177,7 @@ fn replace(
         }
         let origins = match &refusal {
             Refusal::Refused { faults, .. } => {
-                faults.iter().map(|fault| backend.blame(&patch, fault)).collect()
+                faults.iter().take(NAMED_MAX).map(|fault| backend.blame(&patch, fault)).collect()
             }
             Refusal::Missing { .. } | Refusal::Io { .. } => Vec::new(),
         };

@@ -168,7 +168,7 @@ fn of_thousands_of_faults_none_is_lost_in_silence() {
     let reported = faults.iter().filter_map(|f| f.message).count();
     assert!(faults.iter().filter_map(|f| f.message).eq(1..=reported), "in order, none left out");
     // Only root of the machine gets a buffer that takes them all.
-    let is_lost = faults.last().is_some_and(|f| f.message.is_none());
+    let is_lost = faults.first().is_some_and(|f| f.message.is_none());
     assert!(reported == 20_000 || is_lost, "{reported} faults, and no word about the others");
 }
 
@@ -335,6 +335,21 @@ fn generic_netlink_families_are_found_by_name() {
 
     let missing = Kernel::new().ask(&[ask("no-such-family", &attrs)]);
     assert!(matches!(missing, Err(Refusal::Missing { .. })), "{missing:?}");
+}
+
+#[test]
+fn a_sysctl_is_answered_and_one_that_is_not_there_is_an_empty_answer() {
+    if !need("a sysctl is answered", &[Feature::Namespaces]) {
+        return;
+    }
+    let namespace = Namespace::new().expect("a namespace");
+    let set = Step::Sysctl { name: "net.ipv4.ip_forward".to_owned(), value: "1".to_owned() };
+    apply(&namespace, &[set]).expect("a sysctl that is there");
+    let names = ["net.ipv4.ip_forward", "net.ipv4.no_such_thing"];
+    let asked = names.map(|name| Question::Sysctl { name: name.to_owned() });
+    let answers = namespace.run(|| Kernel::new().ask(&asked)).expect("a namespace");
+    let answers = answers.expect("answers");
+    assert_eq!((answers[0].0.as_slice(), answers[1].0.as_slice()), (&b"1"[..], &b""[..]));
 }
 
 #[test]

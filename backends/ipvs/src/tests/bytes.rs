@@ -76,7 +76,7 @@ fn a_virtual_server_of_ipv4_with_persistence() {
     assert_eq!((real.command, real.attrs.as_slice()), (5, &expected[..]));
 }
 
-/// `-A --sctp-service [fd00:96::a]:80 -s mh -b mh-port`
+/// `-A --sctp-service [fd00:96::a]:80 -s mh -b mh-fallback,mh-port`
 #[cfg(target_endian = "little")]
 #[test]
 fn a_virtual_server_of_ipv6_by_maglev() {
@@ -91,7 +91,7 @@ fn a_virtual_server_of_ipv6_by_maglev() {
                 0, 0, 0, 0,  0, 0, 0, 0,  0, 0, 0, 10,
             6, 0, 4, 0,  0, 80, 0, 0,               // PORT: 80
             7, 0, 6, 0,  b'm', b'h', 0, 0,          // SCHED_NAME
-            12, 0, 7, 0,  0x10, 0, 0, 0,            // FLAGS: the source port is hashed too
+            12, 0, 7, 0,  0x18, 0, 0, 0,            // FLAGS: fallback, and the port is hashed too
                 0xff, 0xff, 0xff, 0xff,
             8, 0, 8, 0,  0, 0, 0, 0,                // TIMEOUT: no persistence
             8, 0, 9, 0,  128, 0, 0, 0,              // NETMASK: a prefix of 128 bits

@@ -42,7 +42,7 @@ fn two_families_are_one_script() {
     let v6 = lower(Family::Ipv6, Node::default(), vec![maglev()]);
     let script = Ipvs.render(&[v4, v6]);
     let expected = [
-        "-A --sctp-service [fd00:96::a]:80 -s mh -b mh-port",
+        "-A --sctp-service [fd00:96::a]:80 -s mh -b mh-fallback,mh-port",
         "-a --sctp-service [fd00:96::a]:80 -r [fd00:64::2]:8080 -m -w 1",
     ];
     let servers: Vec<_> = script.lines().filter(|line| line.contains("sctp-service")).collect();
