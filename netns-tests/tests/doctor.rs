@@ -10,9 +10,10 @@ use nfc_kernel::{Feature, Namespace, conntrack};
 use nfc_lab::{Cluster, need};
 use nfc_manifest::{Document, Settings};
 use std::io::Write;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Output, Stdio};
+use std::thread;
 use std::time::Duration;
 
 /// Two Services with an endpoint on this node and one on another each.
@@ -98,12 +99,23 @@ impl Ward {
     }
 
     fn run(&self, subcommand: &str, backend: &str, options: &[&str]) -> Output {
+        self.run_on(&self.manifests, self.cidr, subcommand, backend, options)
+    }
+
+    fn run_on(
+        &self,
+        manifests: &str,
+        cidr: &str,
+        subcommand: &str,
+        backend: &str,
+        options: &[&str],
+    ) -> Output {
         let node = path(self.cluster.world().node());
         let args = ["--backend", backend, "--netns", &node, "--node", "worker"];
         let mut child = Command::new(stage::nfc())
             .arg(subcommand)
             .args(args)
-            .args(["--cluster-cidr", self.cidr])
+            .args(["--cluster-cidr", cidr])
             .args(options)
             .arg("-")
             .stdin(Stdio::piped())
@@ -112,7 +124,7 @@ impl Ward {
             .spawn()
             .expect("the command starts");
         let mut stdin = child.stdin.take().expect("a pipe");
-        stdin.write_all(self.manifests.as_bytes()).expect("a reader");
+        stdin.write_all(manifests.as_bytes()).expect("a reader");
         drop(stdin);
         child.wait_with_output().expect("the command ends")
     }
@@ -367,16 +379,212 @@ fn stale_connections_are_found_and_only_they_are_forgotten() {
     ward.is_well(&[]);
 }
 
+/// Opens a TCP connection to the web Service, if that can be done soon.
+fn browse(from: &Namespace) -> bool {
+    let service = SocketAddr::from(([10, 96, 0, 10], 80));
+    let connect = || TcpStream::connect_timeout(&service, Duration::from_millis(300));
+    from.run(connect).expect("a namespace").is_ok()
+}
+
+/// The value of a member in the first object of JSON that has `head` in it.
+fn number(json: &str, head: &str, member: &str) -> Option<usize> {
+    let object = json.split(head).nth(1)?;
+    let value = object.split(&format!("\"{member}\": ")).nth(1)?;
+    value.split(['\n', ',']).next()?.parse().ok()
+}
+
 #[test]
-fn two_proxies() {
-    let features = [Feature::IptablesV4];
-    if !has_ward("nfc doctor: two proxies") || !need("nfc doctor: two proxies", &features) {
+fn what_moved_is_told_by_service_and_endpoint() {
+    for backend in ["nft", "iptables", "ipvs"] {
+        let name = format!("nfc doctor tells what moved: {backend}");
+        if !need(&name, &[stage::needs(backend, Family::Ipv4), vec![Feature::NftTool]].concat()) {
+            continue;
+        }
+        let ward = Ward::healthy();
+        ward.on_node("nft delete table ip nfc");
+        ward.apply(backend);
+        let words = text(&ward.run("doctor", backend, &[]).stdout);
+        assert!(
+            words.contains("\nnote: so far nobody asked shop/dns udp, shop/web tcp\n"),
+            "{words}"
+        );
+        (40_000..40_005).for_each(|port| drop(resolve(&ward, port)));
+        if backend == "ipvs" {
+            // Its counts are summed up every two seconds (`estimation_timer` in
+            // net/netfilter/ipvs/ip_vs_est.c).
+            thread::sleep(Duration::from_secs(3));
+        }
+        let output = ward.run("doctor", backend, &[]);
+        assert_eq!(output.status.code(), Some(0), "who is not asked is not ill");
+        let words = text(&output.stdout);
+        let counted = if backend == "nft" { "" } else { "5 counted by rules, " };
+        let line =
+            format!("\nconnections so far:\n  shop/dns udp: {counted}5 tracked\n    to 10.244.");
+        assert!(words.contains(&line), "{backend}: {words}");
+        assert!(words.contains("\nnote: so far nobody asked shop/web tcp\n"), "{backend}: {words}");
+    }
+}
+
+/// Somebody asks all the time; of that only what came between the two readings counts.
+#[test]
+fn two_readings_tell_what_moved_in_between() {
+    if !has_ward("nfc doctor --for tells what moved") {
         return;
     }
     let ward = Ward::healthy();
-    ward.apply("iptables");
-    let clues = ["table nfc", "iptables-legacy", "try: nfc delete --backend iptables"];
-    ward.suffers_from("two-proxies", &[], &clues);
+    (40_000..40_009).for_each(|port| drop(resolve(&ward, port)));
+    let options = ["--for", "2", "--output", "json"];
+    let (output, asked) = thread::scope(|scope| {
+        let doctor = scope.spawn(|| ward.run("doctor", "nft", &options));
+        let mut ports = 41_000..42_000;
+        while !doctor.is_finished() {
+            resolve(&ward, ports.next().expect("a port"));
+            thread::sleep(Duration::from_millis(50));
+        }
+        (doctor.join().expect("the doctor"), 1_000 - ports.len())
+    });
+    let json = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{json}{}", text(&output.stderr));
+    assert!(json.contains("\"watchedSeconds\": 2,"), "{json}");
+    let moved = number(&json, "\"service\": \"shop/dns\"", "tracked").expect("a number");
+    assert!(0 < moved && moved <= asked, "{moved} of {asked}: {json}");
+    assert!(number(&json, "{", "connections").is_some_and(|all| all >= moved + 9), "{json}");
+    assert_eq!(number(&json, "\"service\": \"shop/web\"", "tracked"), Some(0), "{json}");
+}
+
+/// What begins before the rules are there never meets them, as long as it is kept up. The
+/// kernel tracks connections for whoever asks for their state, here a firewall.
+#[test]
+fn connections_that_go_past_the_rules() {
+    if !has_ward("nfc doctor: connections that go past the rules") {
+        return;
+    }
+    let ward = Ward::healthy();
+    ward.on_node(
+        "nft delete table ip nfc; nft 'table inet fw { chain forward { \
+         type filter hook forward priority 0; ct state invalid drop; }; }'",
+    );
+    let client = ward.cluster.world().client();
+    let socket = client.run(|| UdpSocket::bind("192.0.2.2:40000")).expect("a namespace");
+    let socket = socket.expect("a port");
+    socket.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+    let asks = || {
+        socket.send_to(b"who?", "10.96.0.53:53").expect("a route");
+        socket.recv(&mut [0; 128]).is_ok()
+    };
+    assert!(!asks() && !browse(client), "there are no rules");
+    let clues = ["nft rules, IPv4: none"];
+    ward.suffers_from("rules-missing", &["--passive"], &clues);
+    let (_, words) = ward.examined(&["--passive"]);
+    assert!(words.contains("rules-bypassed: 2 connections"), "{words}");
+    assert!(words.contains("is not rewritten: there are no rules"), "{words}");
+    ward.apply("nft");
+    assert!(!asks() && browse(client), "an old connection, and a new one");
+    let clues = [
+        "rules-bypassed: 2 connections go past the rules",
+        "services: shop/dns, shop/web\n",
+        "udp 192.0.2.2:40000 > 10.96.0.53:53 is not rewritten: it began before the rules",
+        "--fix",
+    ];
+    ward.suffers_from("rules-bypassed", &[], &clues);
+    let (code, words) = ward.examined(&["--fix"]);
+    assert_eq!(code, Some(0), "{words}");
+    assert!(asks(), "what is forgotten meets the rules");
+    ward.is_well(&[]);
+}
+
+/// The endpoint answers the node, but not the pod that asks through the Service.
+#[test]
+fn endpoints_that_leave_connections_unanswered() {
+    if !has_ward("nfc doctor: unanswered connections") {
+        return;
+    }
+    let ward = Ward::healthy();
+    let pod = |ip: &str| ward.cluster.pods()[&ip.parse().expect("an address")].namespace();
+    let (asker, silent) = (pod("10.244.1.5"), pod("10.244.2.8"));
+    ward.inside(
+        silent,
+        "nft 'table inet fw { chain input { type filter hook input priority 0; \
+         ip saddr 10.244.1.5 drop; }; }'",
+    );
+    let mut unanswered = 0;
+    for _ in 0..200 {
+        unanswered += usize::from(!browse(asker));
+        if unanswered == 4 {
+            break;
+        }
+    }
+    assert_eq!(unanswered, 4, "every other connection goes to the silent one");
+    let clues = [
+        "services: shop/web\n",
+        "tcp to 10.244.2.8:8080: 4 of 4 without an answer; it answers the node itself",
+        "tcpdump -ni any host 10.244.2.8 and port 8080",
+    ];
+    ward.suffers_from("unanswered", &[], &clues);
+    // A cause that is known comes first.
+    ward.inside(silent, "ip link set eth0 down");
+    ward.suffers_from("unreachable", &[], &["tcp 10.244.2.8:8080"]);
+    let (_, words) = ward.examined(&[]);
+    assert!(words.contains("it does not answer the node either"), "{words}");
+}
+
+/// A Service of IPv6 only, with rules that stay when it goes.
+#[test]
+fn rules_of_a_family_that_no_service_has_any_more() {
+    let six = "
+apiVersion: v1
+kind: Service
+metadata: {name: six, namespace: shop}
+spec: {clusterIP: 'fd00:96::6', ipFamilies: [IPv6], ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: six-1, namespace: shop, labels: {kubernetes.io/service-name: six}}
+addressType: IPv6
+ports: [{name: '', port: 8080, protocol: TCP}]
+endpoints:
+- {addresses: ['fd00:244::6'], conditions: {ready: true}, nodeName: worker}
+";
+    for backend in ["nft", "iptables", "ipvs"] {
+        let name = format!("nfc doctor: rules that are left over: {backend}");
+        let features: Vec<_> =
+            Family::ALL.into_iter().flat_map(|f| stage::needs(backend, f)).collect();
+        if !need(&name, &[features, vec![Feature::NftTool]].concat()) {
+            continue;
+        }
+        let ward = Ward::healthy();
+        ward.on_node("nft delete table ip nfc");
+        ward.apply(backend);
+        let v6 = ward.run_on(six, "fd00:244::/32", "apply", backend, &["--family", "ipv6"]);
+        assert_eq!(v6.status.code(), Some(0), "{}", text(&v6.stderr));
+        let doctor = |options: &[&str]| {
+            let output = ward.run("doctor", backend, options);
+            (output.status.code(), text(&output.stdout))
+        };
+        let (code, words) = doctor(&[]);
+        assert_eq!(code, Some(1), "{words}");
+        assert!(words.starts_with("warning: rules-left-over: no Service is IPv6"), "{words}");
+        let remedy = format!("nfc delete --backend {backend} --family ipv6");
+        assert!(words.contains(&format!("\n  try: {remedy}\n")), "{words}");
+        assert_eq!(doctor(&["--family", "ipv4"]).0, Some(0), "nobody asked about IPv6");
+        let nfc = stage::nfc().display().to_string();
+        ward.on_node(&remedy.replacen("nfc", &nfc, 1));
+        assert_eq!(doctor(&[]).0, Some(0), "{backend}");
+    }
+}
+
+#[test]
+fn two_proxies() {
+    for (other, trace) in [("iptables", "iptables-legacy"), ("ipvs", "table nfc-ipvs")] {
+        let test = format!("nfc doctor: two proxies: {other}");
+        if !has_ward(&test) || !need(&test, &stage::needs(other, Family::Ipv4)) {
+            continue;
+        }
+        let ward = Ward::healthy();
+        ward.apply(other);
+        let remedy = format!("try: nfc delete --backend {other}");
+        ward.suffers_from("two-proxies", &[], &["table nfc (nftables)", trace, &remedy]);
+    }
 }
 
 #[test]
@@ -397,6 +605,13 @@ fn somebody_elses_drop() {
     assert!(!words.contains("10.9.9.9"), "a rule about somebody else: {words}");
     ward.on_node("nft delete table inet fw");
     ward.is_well(&["--look-at-foreign"]);
+    ward.on_node(
+        "nft 'table inet fast { chain early { type filter hook prerouting priority raw; \
+         ip daddr 10.96.0.0/16 notrack; }; }'",
+    );
+    assert!(!browse(ward.cluster.world().client()), "what is not tracked is not rewritten");
+    let clues = ["table inet fast, chain early: ip daddr 10.96.0.0/16 notrack"];
+    ward.suffers_from("foreign-untracked", &["--look-at-foreign"], &clues);
 }
 
 #[test]

@@ -1,5 +1,4 @@
-//! `nfc lab` as a user meets it: somebody answers, the exit code comes through, and nothing
-//! is left behind.
+//! `nfc lab` as a user meets it: somebody answers, and the exit code comes through.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test panics to keep its backtrace")]
 
@@ -7,13 +6,10 @@ mod stage;
 
 use nfc_ir::Family;
 use nfc_kernel::Feature;
-use nfc_kernel::inhabitants::{Signal, tell};
 use nfc_lab::need;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::process::CommandExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
 
 const CIDRS: &str = "10.244.0.0/16,fd00:244::/32";
 
@@ -93,6 +89,75 @@ fn a_command_runs_where_it_is_told_to_and_its_exit_code_comes_through() {
     assert_eq!(code(&["sh", "-c", "kill -9 $$"]), Some(137));
     assert_eq!(code(&["no-such-command"]), Some(127));
     assert_eq!(code(&["/"]), Some(126));
+}
+
+/// A stranger is masqueraded, and a pod of this node is not, whatever the node tells them by.
+#[test]
+fn pods_are_told_from_strangers_as_on_a_node() {
+    let detectors: [&[&str]; 3] = [
+        &["--detect-local-mode", "ClusterCIDR"],
+        // The lab's own link has this name elsewhere.
+        &["--detect-local-mode", "BridgeInterface", "--pod-bridge-interface", "cbr0"],
+        &["--detect-local-mode", "InterfaceNamePrefix", "--pod-interface-name-prefix", "cali"],
+    ];
+    let families = [
+        (Family::Ipv4, "10.244.1.5", "10.96.45.123", "192.0.2.1"),
+        (Family::Ipv6, "fd00:244:1::5", "http://[fd00:96::123]", "fd00:192:0:2::1"),
+    ];
+    for (backend, (family, pod, url, node)) in
+        ["nft", "iptables", "ipvs"].into_iter().flat_map(|b| families.map(|f| (b, f)))
+    {
+        if !need(&format!("nfc lab tells pods: {backend} {family}"), &stage::needs(backend, family))
+        {
+            continue;
+        }
+        // The pod asks until chance, or a turn, has picked itself and somebody else.
+        let script = format!(
+            "for i in 1 2 3 4; do curl -s -m 10 '{url}'; done; echo
+             own= other=
+             until [ \"$own$other\" = 11 ]; do
+                 answer=$(nsenter --net=$NFC_BACKEND curl -s -m 10 '{url}') || exit
+                 echo \"$answer\"
+                 case $answer in {pod}:*|\\[{pod}]:*) own=1;; *) other=1;; esac
+             done"
+        );
+        for detector in detectors {
+            let family = family.to_string().to_lowercase();
+            let options = [&["--backend", backend, "--family", &family], detector].concat();
+            let answers = said(&options, &["sh", "-c", &script]);
+            let (strangers, pods) = answers.split_once("\n\n").expect("two who asked");
+            let by = |ip: &str| format!("asked by {ip}");
+            assert_eq!(strangers.lines().count(), 4, "{answers}");
+            assert!(strangers.lines().all(|l| l.ends_with(&by(node))), "{options:?}: {answers}");
+            // An endpoint that reaches itself is masqueraded like a stranger.
+            let is_hairpin = |line: &&str| line.trim_start_matches('[').starts_with(pod);
+            let (hairpins, others): (Vec<_>, Vec<_>) = pods.lines().partition(is_hairpin);
+            assert!(hairpins.iter().all(|l| l.ends_with(&by(node))), "{options:?}: {answers}");
+            assert!(others.iter().all(|l| l.ends_with(&by(pod))), "{options:?}: {answers}");
+        }
+    }
+}
+
+/// On a real node it would come in through the link to other nodes.
+#[test]
+fn a_pod_of_another_node_is_a_stranger_to_bridges_and_names_of_links() {
+    let features = [Feature::Namespaces, Feature::Nftables];
+    if !need("nfc lab: a pod of another node", &features) {
+        return;
+    }
+    for detector in [
+        ["--detect-local-mode", "BridgeInterface", "--pod-bridge-interface", "cbr0"],
+        ["--detect-local-mode", "InterfaceNamePrefix", "--pod-interface-name-prefix", "p"],
+    ] {
+        for (pod, asker) in [("10.244.1.5", "10.244.1.5"), ("10.244.2.8", "192.0.2.1")] {
+            let options = [&["--node", "node-a", "--in", pod], &detector[..]].concat();
+            let answer = said(
+                &options,
+                &["sh", "-c", "until curl -s -m 10 10.96.45.123 | grep ^10.244.3.2; do :; done"],
+            );
+            assert!(answer.trim_end().ends_with(&format!("asked by {asker}")), "{answer}");
+        }
+    }
 }
 
 /// A user namespace with a network namespace of its own is privilege enough.
@@ -180,82 +245,4 @@ fn the_page_tells_the_truth() {
     if need("docs/lab.md", &[Feature::Namespaces, Feature::Nftables, Feature::NftTool]) {
         stage::run_page("docs/lab.md");
     }
-}
-
-/// A lab with a process in the background and one that has left its session, known by how
-/// long they sleep.
-fn crowded(seconds: u32) -> (Child, BufReader<impl Read>) {
-    let script = format!("sleep {seconds} & setsid sleep {seconds} & echo ready; sleep {seconds}");
-    let mut command = lab(&["examples/web.yaml", "--", "sh", "-c", &script]);
-    let mut child = command.process_group(0).stdout(Stdio::piped()).spawn().expect("a process");
-    let stdout = child.stdout.take().expect("a pipe");
-    (child, BufReader::new(stdout))
-}
-
-/// Ctrl-C is for everybody in the foreground of the terminal; other signals are for one.
-fn send(child: &Child, signal: Signal) {
-    if signal != Signal::Interrupt {
-        return tell(child.id(), signal).expect("a process of ours");
-    }
-    // The shell's own: some programs of this name take a group without `--` for everybody.
-    let line = format!("kill -s INT -- -{}", child.id());
-    let done = Command::new("sh").args(["-c", &line]).status();
-    assert!(done.is_ok_and(|status| status.success()), "{line}");
-}
-
-/// Processes whose command line is `sleep seconds`.
-fn sleepers(seconds: u32) -> usize {
-    let wanted = format!("sleep\0{seconds}\0");
-    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
-    let is_one = |path: PathBuf| {
-        std::fs::read(path.join("cmdline")).is_ok_and(|line| line == wanted.as_bytes())
-    };
-    entries.filter(|entry| is_one(entry.path())).count()
-}
-
-/// What a lab could leave on the machine: links, named namespaces, temporary files, mounts.
-fn belongings() -> Vec<Vec<String>> {
-    let names = |folder: &str| {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let mut names: Vec<_> =
-            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-        names.retain(|name| name.contains("nfc") || folder != "/tmp");
-        names.retain(|name| !name.starts_with("nfc-test") && !name.starts_with("nfc-command"));
-        names.sort();
-        names
-    };
-    let links = std::fs::read_to_string("/proc/net/dev").expect("links");
-    let links = links.lines().filter_map(|l| Some(l.split_once(':')?.0.trim().to_owned()));
-    let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
-    let nsfs = mounts.lines().filter(|line| line.starts_with("nsfs") && !line.contains("nfc-test"));
-    vec![links.collect(), nsfs.map(str::to_owned).collect(), names("/tmp")]
-}
-
-#[test]
-fn nothing_is_left_behind_however_it_ends() {
-    if !need("nfc lab leaves nothing", &[Feature::Namespaces, Feature::Nftables]) {
-        return;
-    }
-    let before = belongings();
-    // The lengths are nobody else's.
-    let ends = [(Signal::Terminate, 129), (Signal::Hangup, 129), (Signal::Interrupt, 130)];
-    for (seconds, (signal, code)) in (86_391..).zip(ends) {
-        let (mut child, mut stdout) = crowded(seconds);
-        let mut line = String::new();
-        stdout.read_line(&mut line).expect("a line");
-        assert_eq!(line, "ready\n");
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while sleepers(seconds) < 3 {
-            assert!(Instant::now() < deadline, "three processes are to be ended");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        send(&child, signal);
-        let status = child.wait().expect("an end");
-        assert_eq!(status.code(), Some(code), "{signal:?}");
-        assert_eq!(sleepers(seconds), 0, "{signal:?}");
-    }
-    let background = ["sh", "-c", "sleep 86390 & setsid sleep 86390 & exit 4"];
-    let output = run(&[&["examples/web.yaml", "--"], &background[..]].concat());
-    assert_eq!((output.status.code(), sleepers(86_390)), (Some(4), 0));
-    assert_eq!(belongings(), before);
 }

@@ -20,6 +20,7 @@ mod kinds {
 mod part {
     pub(super) const ORIGINAL: u16 = 1;
     pub(super) const REPLY: u16 = 2;
+    pub(super) const STATUS: u16 = 3;
     pub(super) const PROTOCOL_INFO: u16 = 4;
     pub(super) const ORIGINAL_COUNTERS: u16 = 9;
     pub(super) const REPLY_COUNTERS: u16 = 10;
@@ -42,6 +43,14 @@ mod tuple {
     pub(super) const PORTS: [u16; 2] = [2, 3];
 }
 
+/// Bits of a connection's status (`IPS_*`,
+/// `include/uapi/linux/netfilter/nf_conntrack_common.h`).
+mod status {
+    pub(super) const SEEN_REPLY: u32 = 1 << 1;
+    /// In a flowtable, whose packets go past all chains: in software, in hardware.
+    pub(super) const OFFLOADED: u32 = 1 << 14 | 1 << 15;
+}
+
 /// Length of `struct nfgenmsg`.
 const HEADER_LEN: usize = 4;
 
@@ -60,6 +69,8 @@ pub struct Connection {
     pub asker: SocketAddr,
     /// For TCP its state (`enum tcp_conntrack`, `linux/netfilter/nf_conntrack_tcp.h`).
     pub tcp_state: Option<u8>,
+    /// What the kernel notes about it (`IPS_*`).
+    pub status: u32,
     /// Packets of the client and of the answerer; `None` where the kernel does not count
     /// (`net.netfilter.nf_conntrack_acct`).
     pub packets: Option<[u64; 2]>,
@@ -81,6 +92,18 @@ impl Connection {
     #[must_use]
     pub fn is_rewritten(&self) -> bool {
         self.answerer != self.destination
+    }
+
+    /// Whether any answer came by.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.status & status::SEEN_REPLY != 0
+    }
+
+    /// Whether its packets go through a flowtable, past all chains.
+    #[must_use]
+    pub fn is_offloaded(&self) -> bool {
+        self.status & status::OFFLOADED != 0
     }
 }
 
@@ -153,6 +176,8 @@ fn read(attrs: Attrs<'_>) -> Option<Connection> {
         answerer,
         asker,
         tcp_state,
+        // The kernel never leaves it out (`ctnetlink_dump_status`).
+        status: find(part::STATUS).and_then(|a| a.be32()).unwrap_or(0),
         packets: packets.map(|(ours, theirs)| [ours, theirs]),
         id: find(part::ID).and_then(|a| a.be32()),
         zone: find(part::ZONE).and_then(|a| be16(&a)),
@@ -200,6 +225,7 @@ mod tests {
             answerer: end("10.244.1.5:5353"),
             asker: end("192.0.2.1:40000"),
             tcp_state,
+            status: status::SEEN_REPLY,
             packets: None,
             id: Some(7),
             zone: None,
@@ -208,13 +234,14 @@ mod tests {
 
     /// A connection as the kernel lists it.
     fn listed(connection: &Connection) -> Vec<u8> {
-        let Connection { protocol, client, destination, answerer, asker, tcp_state, .. } =
-            connection;
+        let Connection { protocol, client, destination, answerer, asker, .. } = connection;
+        let Connection { tcp_state, status, .. } = connection;
         let mut writer = Writer::new();
         message::write(&mut writer, kinds::NEW, 0, 1, |w| {
             w.raw(&[2, 0, 0, 0]);
             w.nest(part::ORIGINAL, |w| write_tuple(w, *protocol, [*client, *destination]));
             w.nest(part::REPLY, |w| write_tuple(w, *protocol, [*answerer, *asker]));
+            w.be32(part::STATUS, *status);
             if let Some(state) = tcp_state {
                 w.nest(part::PROTOCOL_INFO, |w| {
                     w.nest(part::TCP, |w| w.u8(part::TCP_STATE, *state));
@@ -232,7 +259,10 @@ mod tests {
             assert_eq!(connections(&bytes).collect::<Vec<_>>(), [connection]);
         }
         assert!(sample(6, Some(7)).is_over() && !sample(6, Some(3)).is_over());
-        assert!(sample(17, None).is_rewritten());
+        assert!(sample(17, None).is_rewritten() && sample(17, None).is_answered());
+        assert!(!sample(17, None).is_offloaded());
+        let fresh = Connection { status: 1 << 14, ..sample(17, None) };
+        assert!(fresh.is_offloaded() && !fresh.is_answered());
     }
 
     #[test]

@@ -28,10 +28,15 @@ mod kinds {
 mod link {
     pub(super) const ADDRESS: u16 = 1;
     pub(super) const NAME: u16 = 3;
+    pub(super) const MASTER: u16 = 10;
     pub(super) const OPERATIONAL_STATE: u16 = 16;
     pub(super) const INFO: u16 = 18;
     pub(super) const INFO_KIND: u16 = 1;
     pub(super) const INFO_DATA: u16 = 2;
+    pub(super) const INFO_PORT_KIND: u16 = 4;
+    pub(super) const INFO_PORT_DATA: u16 = 5;
+    /// `IFLA_BRPORT_MODE`.
+    pub(super) const PORT_HAIRPIN: u16 = 4;
     pub(super) const VETH_PEER: u16 = 1;
     pub(super) const NAMESPACE_FD: u16 = 28;
 }
@@ -77,7 +82,7 @@ const UP: u32 = 1;
 /// An Ethernet address.
 pub type Mac = [u8; 6];
 
-/// One end of a veth pair, or a dummy link.
+/// One end of a veth pair, a dummy link or a bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkEnd {
     /// Its number; `None` lets the kernel choose.
@@ -146,6 +151,34 @@ impl RouteWriter {
         self.request(kinds::NEW_LINK, flags::CREATE, |w| {
             write_link(w, end);
             w.nest(link::INFO, |w| w.text(link::INFO_KIND, "dummy"));
+        });
+    }
+
+    /// A bridge, down. Without spanning tree, which is the kernel's default, its ports forward
+    /// as soon as they are up.
+    pub fn bridge(&mut self, end: &LinkEnd) {
+        self.request(kinds::NEW_LINK, flags::CREATE | flags::EXCL, |w| {
+            write_link(w, end);
+            w.nest(link::INFO, |w| w.text(link::INFO_KIND, "bridge"));
+        });
+    }
+
+    /// Makes a link a port of the bridge with the number `bridge`.
+    pub fn port(&mut self, index: u32, bridge: u32) {
+        self.request(kinds::NEW_LINK, 0, |w| {
+            w.raw(&link_header(index, 0, 0));
+            w.u32(link::MASTER, bridge);
+        });
+    }
+
+    /// Lets a port of a bridge send out again what came in through it (hairpin mode).
+    pub fn hairpin(&mut self, index: u32) {
+        self.request(kinds::NEW_LINK, 0, |w| {
+            w.raw(&link_header(index, 0, 0));
+            w.nest(link::INFO, |w| {
+                w.text(link::INFO_PORT_KIND, "bridge");
+                w.nest(link::INFO_PORT_DATA, |w| w.u8(link::PORT_HAIRPIN, 1));
+            });
         });
     }
 
@@ -442,6 +475,19 @@ mod tests {
                         8, 0, 28, 0,  9, 0, 0, 0,
         ];
         assert_eq!(written, expected);
+    }
+
+    /// What `ip link set dev 16 master 8` sends, by number.
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn a_port_names_its_bridge() {
+        #[rustfmt::skip]
+        let expected = [
+            40, 0, 0, 0,  16, 0,  1, 0,  1, 0, 0, 0,  0, 0, 0, 0,
+            0, 0, 0, 0,  16, 0, 0, 0,  0, 0, 0, 0,  0, 0, 0, 0,
+            8, 0, 10, 0,  8, 0, 0, 0,
+        ];
+        assert_eq!(bytes(|w| w.port(16, 8)), expected);
     }
 
     #[test]

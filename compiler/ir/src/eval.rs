@@ -1,15 +1,16 @@
 //! The meaning of Services: what becomes of the first packet of a connection.
 //!
 //! This is the definition that every lowering is tested against. It is written for
-//! reading, not for speed: it looks at the Services one by one.
+//! reading, not for speed: it looks at the Services one by one. What decided goes with the
+//! outcome, as data, for whoever explains it.
 //!
 //! Invariant: knows no rules and no tables, only Services, the node and the mode's
 //! promises.
 
 use crate::node::NodePortMatch;
 use crate::{
-    Choice, Endpoint, Frontend, Ingress, Ir, LocalDetector, Node, Outcome, Packet, ProxyMode,
-    Selection, Service, TrafficPolicy, select,
+    Choice, Frontend, Ingress, Ir, LocalDetector, Node, Outcome, Packet, ProxyMode, Selection,
+    Service, TrafficPolicy, select,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,11 +18,90 @@ use std::net::IpAddr;
 /// What becomes of `packet` on the Ir's node under the promises of `mode`.
 #[must_use]
 pub fn eval(ir: &Ir, mode: ProxyMode, packet: &Packet) -> Outcome {
-    match find(ir, mode, packet) {
-        Some((service, frontend)) => Hit::new(ir, mode, packet, service, frontend).outcome(),
-        None => miss(ir, mode, packet),
-    }
+    judge(ir, mode, packet).outcome
 }
+
+/// What becomes of a packet, and what decided.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement<'a> {
+    /// What becomes of it.
+    pub outcome: Outcome,
+    /// The Service that it is for, and the address it was reached at.
+    pub hit: Option<(&'a Service, Frontend)>,
+    /// What decided.
+    pub reason: Reason,
+}
+
+/// What decided about a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// No Service answers; it is the health check of one.
+    HealthCheck,
+    /// No Service answers at this address and port.
+    NobodyAnswers,
+    /// The address is one that cluster IPs are taken from, and nobody has it.
+    Unallocated,
+    /// The load balancer's source ranges do not hold its source.
+    SourceRanges,
+    /// No endpoint may get it.
+    NoEndpoint {
+        /// Whether there are endpoints, and a `Local` policy keeps it from those on other
+        /// nodes.
+        elsewhere: bool,
+        /// Whether it leaves the node past the place where it would be refused.
+        unrefused: bool,
+    },
+    /// Endpoints may get it.
+    Endpoints {
+        /// Which.
+        spread: Spread,
+        /// Why the source is rewritten whichever endpoint gets it. Where nothing says so, it
+        /// is for those that would answer themselves, and for a cluster IP as source.
+        masquerade: Option<Masquerade>,
+    },
+}
+
+/// Which endpoints may get a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// Those of the cluster, by a `Cluster` policy.
+    Cluster,
+    /// Those of this node, by a `Local` policy.
+    Local,
+    /// Those of the cluster in spite of a `Local` policy: a pod of this node asks.
+    ClusterForPod,
+    /// The same, and the node itself asks.
+    ClusterForNode,
+    /// Those of the cluster, because a `Local` policy finds none on this node (IPVS mode).
+    ClusterForLackOfLocal,
+}
+
+/// Why the source address becomes the node's, whichever endpoint is picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Masquerade {
+    /// `masqueradeAll`.
+    All,
+    /// It is from no pod, and for a cluster IP.
+    Stranger,
+    /// The answer must come back through this node: the outside address of a Service with a
+    /// `Cluster` policy.
+    ComesBack,
+    /// The node's own, which may use endpoints of all nodes in spite of a `Local` policy.
+    OwnTraffic,
+}
+
+/// The same as [`eval`], with what decided.
+#[must_use]
+pub fn judge<'a>(ir: &'a Ir, mode: ProxyMode, packet: &Packet) -> Judgement<'a> {
+    let hit = find(ir, mode, packet);
+    let (outcome, reason) = match hit {
+        Some((service, frontend)) => Hit::new(ir, mode, packet, service, frontend).judge(),
+        None => miss(ir, mode, packet),
+    };
+    Judgement { outcome, hit, reason }
+}
+
+type Decided = (Outcome, Reason);
 
 /// The Service that `packet` is for under the promises of `mode`, and the address it was
 /// reached at.
@@ -55,7 +135,7 @@ fn serves_node_ports(ir: &Ir, mode: ProxyMode, address: IpAddr) -> bool {
 }
 
 /// A packet that no Service answers to.
-fn miss(ir: &Ir, mode: ProxyMode, packet: &Packet) -> Outcome {
+fn miss(ir: &Ir, mode: ProxyMode, packet: &Packet) -> Decided {
     let ip = packet.destination.ip();
     let guarded = |s: &Service| {
         s.cluster_ip == ip
@@ -66,21 +146,21 @@ fn miss(ir: &Ir, mode: ProxyMode, packet: &Packet) -> Outcome {
     let at_node =
         ir.node().owns(ip) || (mode.binds_addresses() && ir.services().iter().any(guarded));
     if mode.accepts_health_check_port() && at_node && is_health_check(ir, packet) {
-        return Outcome::Accept;
+        return (Outcome::Accept, Reason::HealthCheck);
     }
     if mode.refuses_node_ports_at_all_local_addresses()
         && ir.node().owns(ip)
         && let Some(refusal) = node_port_refusal(ir, packet)
     {
-        return refusal;
+        return (refusal, Reason::NobodyAnswers);
     }
     if mode.rejects_unknown_ports() && ir.services().iter().any(guarded) {
-        return Outcome::Reject;
+        return (Outcome::Reject, Reason::NobodyAnswers);
     }
     if mode.drops_unallocated() && ir.node().service_blocks.iter().any(|b| b.contains(&ip)) {
-        return Outcome::Drop;
+        return (Outcome::Drop, Reason::Unallocated);
     }
-    Outcome::Pass
+    (Outcome::Pass, Reason::NobodyAnswers)
 }
 
 /// Why the Service that has the packet's node port could not serve it anywhere.
@@ -142,12 +222,12 @@ impl<'a> Hit<'a> {
         Self { node, mode, packet, service, frontend, selection, from_cluster_ip }
     }
 
-    fn outcome(&self) -> Outcome {
+    fn judge(&self) -> Decided {
         if self.is_firewalled() {
-            return Outcome::Drop;
+            return (Outcome::Drop, Reason::SourceRanges);
         }
         if !self.selection.any {
-            return self.refuse(Outcome::Reject);
+            return self.refuse(Outcome::Reject, false);
         }
         match self.frontend {
             Frontend::ClusterIp(_) => self.to_cluster_ip(),
@@ -158,17 +238,17 @@ impl<'a> Hit<'a> {
     /// iptables mode refuses at outside addresses in INPUT and FORWARD, where packets that
     /// the node sends elsewhere never come by. Its firewall for load balancer addresses stands in
     /// OUTPUT as well, and drops what it did admit but what found no endpoint.
-    fn refuse(&self, refusal: Outcome) -> Outcome {
+    fn refuse(&self, refusal: Outcome, elsewhere: bool) -> Decided {
         let leaves = self.packet.ingress == Ingress::Local
             && !self.node.owns(self.packet.destination.ip())
             && !matches!(self.frontend, Frontend::ClusterIp(_));
-        if !leaves || self.mode.refuses_own_packets_to_external() {
-            refusal
-        } else if self.has_firewall() {
-            Outcome::Drop
-        } else {
-            Outcome::Pass
-        }
+        let unrefused = leaves && !self.mode.refuses_own_packets_to_external();
+        let outcome = match unrefused {
+            false => refusal,
+            true if self.has_firewall() => Outcome::Drop,
+            true => Outcome::Pass,
+        };
+        (outcome, Reason::NoEndpoint { elsewhere, unrefused })
     }
 
     /// Whether source ranges are enforced at the address that the packet is for.
@@ -189,37 +269,41 @@ impl<'a> Hit<'a> {
         self.has_firewall() && !admits(source) && !own
     }
 
-    fn to_cluster_ip(&self) -> Outcome {
-        let masquerade = self.node.masquerade_all
-            || (self.node.local_detector != LocalDetector::None && !self.is_from_pod());
+    fn to_cluster_ip(&self) -> Decided {
+        let is_stranger = self.node.local_detector != LocalDetector::None && !self.is_from_pod();
+        let masquerade = match (self.node.masquerade_all, is_stranger) {
+            (true, _) => Some(Masquerade::All),
+            (false, true) => Some(Masquerade::Stranger),
+            (false, false) => None,
+        };
         match self.service.internal_policy {
-            TrafficPolicy::Cluster => self.balance(&self.selection.cluster, masquerade),
+            TrafficPolicy::Cluster => self.balance(Spread::Cluster, masquerade),
             TrafficPolicy::Local => self.balance_local(masquerade),
         }
     }
 
-    fn to_outside_address(&self) -> Outcome {
+    fn to_outside_address(&self) -> Decided {
         if self.service.external_policy == TrafficPolicy::Cluster {
-            return self.balance(&self.selection.cluster, true);
+            return self.balance(Spread::Cluster, Some(Masquerade::ComesBack));
         }
         if self.mode.short_circuits_own_traffic() {
             if self.is_from_pod() {
-                return self.balance(&self.selection.cluster, false);
+                return self.balance(Spread::ClusterForPod, None);
             }
             if self.node.owns(self.packet.source.ip()) {
-                return self.balance(&self.selection.cluster, true);
+                return self.balance(Spread::ClusterForNode, Some(Masquerade::OwnTraffic));
             }
         }
-        self.balance_local(false)
+        self.balance_local(None)
     }
 
-    fn balance_local(&self, masquerade: bool) -> Outcome {
+    fn balance_local(&self, masquerade: Option<Masquerade>) -> Decided {
         if !self.selection.local.is_empty() {
-            self.balance(&self.selection.local, masquerade)
+            self.balance(Spread::Local, masquerade)
         } else if self.mode.local_falls_back_to_all() {
-            self.balance(&self.selection.cluster, masquerade)
+            self.balance(Spread::ClusterForLackOfLocal, masquerade)
         } else {
-            self.refuse(Outcome::Drop)
+            self.refuse(Outcome::Drop, true)
         }
     }
 
@@ -237,18 +321,24 @@ impl<'a> Hit<'a> {
 
     /// Spreads over `endpoints` by weight. An endpoint that talks to itself through the
     /// Service needs its source rewritten, or it would answer itself directly.
-    fn balance(&self, endpoints: &[&Endpoint], masquerade: bool) -> Outcome {
+    fn balance(&self, spread: Spread, masquerade: Option<Masquerade>) -> Decided {
+        let endpoints = match spread {
+            Spread::Local => &self.selection.local,
+            _ => &self.selection.cluster,
+        };
         let total: f64 = endpoints.iter().map(|e| f64::from(e.weight.get())).sum();
         if endpoints.is_empty() {
-            return self.refuse(Outcome::Reject);
+            let elsewhere = spread == Spread::ClusterForLackOfLocal;
+            return self.refuse(Outcome::Reject, elsewhere);
         }
         let choices = endpoints.iter().map(|e| {
             let hairpin = e.address.ip() == self.packet.source.ip()
                 && self.node.masquerades_hairpin(self.mode, e);
-            let masquerade = masquerade || hairpin || self.from_cluster_ip;
+            let masquerade = masquerade.is_some() || hairpin || self.from_cluster_ip;
             let choice = Choice { endpoint: e.address, masquerade };
             (choice, f64::from(e.weight.get()) / total)
         });
-        Outcome::Balance(choices.collect::<BTreeMap<_, _>>())
+        let outcome = Outcome::Balance(choices.collect::<BTreeMap<_, _>>());
+        (outcome, Reason::Endpoints { spread, masquerade })
     }
 }

@@ -2,24 +2,25 @@
 //!
 //! Invariant: gathers Services and facts; what is wrong is worked out in the library.
 
-use crate::args::{Input, NetnsArg};
+use crate::args::{FamilyArg, Input, NetnsArg};
 use crate::explain_command::Output;
 use crate::lab_command::BackendOrNft;
 use crate::{Exit, backend, enter, print, read_services};
 use clap::Args;
-use nfc::doctor::{self, Finding, Kind, Patient, Request, facts, report};
+use nfc::doctor::standing::Standing;
+use nfc::doctor::{self, Finding, Kind, Patient, Request, connections, facts, report};
 use nfc_backend::Refusal;
-use nfc_ir::{Family, Ir};
 use nfc_kernel::conntrack;
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Find out why a Service cannot be reached
 ///
 /// Looks at the node it runs on, or at the one in --netns, and holds it against the
 /// manifests: whether the rules are there and as compiled, who else has rules for Services,
-/// what the kernel's switches say, whether the endpoints listen, which connections lead to
-/// endpoints that are gone. What is wrong is listed with what was read and where, and a
-/// command to try, the causes first.
+/// what the kernel's switches say, whether the endpoints listen and answer, which connections
+/// lead to endpoints that are gone or go past the rules. What is wrong is listed with what was
+/// read and where, and a command to try, the causes first. Then it is told what moves: how
+/// many connections each Service has, and to which endpoints they went.
 ///
 /// Nothing is changed without --fix. Every endpoint in use is asked once whether it listens,
 /// with a connection that is closed at once or an empty datagram; --passive leaves that out.
@@ -28,9 +29,11 @@ use std::collections::BTreeMap;
 #[command(after_long_help = "\
 Examples:
   sudo nfc doctor --cluster-cidr 10.244.0.0/16 manifests/
-  kubectl get services,endpointslices,nodes -A -o yaml | sudo nfc doctor --node worker-1 -
+  kubectl get services,endpointslices,nodes -A -o yaml \\
+      | sudo nfc doctor --node worker-1 -
   sudo nfc doctor --look-at-foreign --backend iptables manifests/
-  sudo nfc doctor --fix manifests/        # forget connections to endpoints that are gone
+  sudo nfc doctor --for 10 manifests/     # what moves within ten seconds
+  sudo nfc doctor --fix manifests/        # forget connections that lead nowhere
   sudo nfc doctor --output json manifests/ | jq -r '.findings[0].kind'
 
 Exit codes: 0 healthy, 1 something is wrong or the input is refused, 2 the environment lacks
@@ -40,9 +43,14 @@ pub(crate) struct Doctor {
     backend: BackendOrNft,
     #[command(flatten)]
     netns: NetnsArg,
-    /// Forget the connections that lead to endpoints that are gone, and no others.
+    /// Forget the connections that lead to endpoints that are gone or go past the rules, and no
+    /// others.
     #[arg(long)]
     fix: bool,
+    /// Read twice, so many seconds apart, and tell what moved in between.
+    #[arg(long = "for", value_name = "SECONDS")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: Option<u64>,
     /// Read the rules of others too, for some that drop packets to Services.
     #[arg(long)]
     look_at_foreign: bool,
@@ -61,8 +69,15 @@ pub(crate) fn run(args: &Doctor) -> Result<(), Exit> {
     let backend = backend(&args.backend.asked())?;
     let irs = read_services(&args.input, backend.as_ref())?;
     let _inside = enter(args.netns.netns.as_deref())?;
-    let request = Request { foreign: args.look_at_foreign, passive: args.passive };
-    let facts = facts::read(backend.as_ref(), &irs, request).map_err(|refusal| {
+    let mut bare = args.input.family.unwrap_or(FamilyArg::Both).families();
+    bare.retain(|family| !irs.contains_key(family));
+    let request = Request {
+        bare,
+        watched: args.seconds.map(Duration::from_secs),
+        foreign: args.look_at_foreign,
+        passive: args.passive,
+    };
+    let facts = facts::read(backend.as_ref(), &irs, &request).map_err(|refusal| {
         eprintln!("error: {}: {refusal}", backend.name());
         match refusal {
             Refusal::Refused { .. } => Exit::Kernel,
@@ -73,7 +88,7 @@ pub(crate) fn run(args: &Doctor) -> Result<(), Exit> {
     let patient = Patient { backend: name, mode, irs: &irs, facts: &facts };
     let mut findings = doctor::diagnose(patient);
     if args.fix {
-        mend(&irs, &facts, &mut findings)?;
+        mend(patient, &mut findings)?;
     }
     print(&match args.output {
         Output::Text => report::text(patient, &findings),
@@ -82,18 +97,21 @@ pub(crate) fn run(args: &Doctor) -> Result<(), Exit> {
     if findings.iter().all(|finding| finding.fixed) { Ok(()) } else { Err(Exit::Code(1)) }
 }
 
-fn mend(
-    irs: &BTreeMap<Family, Ir>,
-    facts: &doctor::Facts,
-    findings: &mut [Finding],
-) -> Result<(), Exit> {
-    for (_, connection) in doctor::stale_connections(irs, facts) {
+fn mend(patient: Patient<'_>, findings: &mut [Finding]) -> Result<(), Exit> {
+    for connection in connections::to_forget(patient) {
         conntrack::forget_one(connection).map_err(|error| {
             eprintln!("error: cannot forget a connection: {error}");
             Exit::Environment
         })?;
     }
-    let stale = findings.iter_mut().filter(|f| f.kind == Kind::StaleConnections);
-    stale.for_each(|finding| finding.fixed = true);
+    // What went past rules that are not there would only do so again.
+    let is_loaded = patient.facts.rules.values().all(|rules| *rules == Standing::AsCompiled);
+    for finding in findings {
+        finding.fixed = match finding.kind {
+            Kind::StaleConnections => true,
+            Kind::RulesBypassed => is_loaded,
+            _ => false,
+        };
+    }
     Ok(())
 }

@@ -32,7 +32,8 @@ use std::path::{Path, PathBuf};
 #[command(after_long_help = "\
 Examples:
   nfc explain 'tcp 10.244.1.5 > 10.96.45.123:80' examples/web.yaml
-  nfc explain 'udp 203.0.113.9 > 192.0.2.10:30443' -b nft -b iptables --node-ip 192.0.2.10 examples/web.yaml
+  nfc explain 'udp 203.0.113.9 > 192.0.2.10:30443' -b nft -b iptables \\
+      --node-ip 192.0.2.10 examples/web.yaml
   nfc explain 'tcp [fd00::1]:40000 > [fd00::2]:80' --output json manifests/
   iptables-save | nfc explain 'tcp 10.244.1.5 > 10.96.0.10:80' --rules -
   sudo nfc explain 'tcp 10.244.1.5 > 10.96.0.10:80' --live --netns lab
@@ -233,6 +234,11 @@ impl<'a> Side<'a> {
         let told = explain::explain_listing(self.backend, listing, addresses, packet);
         let mut explanation = told.map_err(|error| {
             eprintln!("error: the {} listing, {error}", self.backend.name());
+            if self.backend.name() == "nft" && listing.contains("chain KUBE-SERVICES") {
+                eprintln!(
+                    "help: these are rules of iptables-nft; give the output of iptables-save"
+                );
+            }
             Exit::Input
         })?;
         if !self.args.input.files.is_empty() {

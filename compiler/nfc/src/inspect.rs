@@ -7,7 +7,7 @@
 //! Invariant: counts what a listing and the connections say; judges nothing.
 
 use crate::counted;
-use crate::listing::Listing;
+use crate::listing::{self, Listing};
 use nfc_ir::{Family, Protocol};
 use nfc_kernel::conntrack::Connection;
 use serde_json::{Value, json};
@@ -36,6 +36,8 @@ pub struct Totals {
     pub rules: usize,
     /// Virtual and real servers (IPVS).
     pub servers: usize,
+    /// Real servers that are left until their connections are over (IPVS).
+    pub draining: usize,
     /// Sets and maps.
     pub sets: Vec<SetTotals>,
 }
@@ -138,8 +140,10 @@ impl Usage {
 fn totals(listing: &Listing) -> Totals {
     let mut totals = Totals::default();
     for (name, place) in &listing.places {
-        if name == "virtual servers" {
+        if name == listing::SERVERS {
             totals.servers = place.lines.len();
+        } else if name == listing::DRAINING {
+            totals.draining = place.lines.len();
         } else if name.starts_with("map ") || name.starts_with("set ") {
             let (elements, learnt) = (place.elements, place.learnt);
             totals.sets.push(SetTotals { name: name.clone(), elements, learnt, size: place.size });
@@ -156,7 +160,7 @@ fn totals(listing: &Listing) -> Totals {
 fn frontend(place: &str, line: &str) -> Option<(Key, String)> {
     match place {
         "map services" | "map nodeports" => element(line),
-        "virtual servers" => virtual_server(line),
+        listing::SERVERS => virtual_server(line),
         _ if place.ends_with(" KUBE-SERVICES") || place.ends_with(" KUBE-NODEPORTS") => rule(line),
         _ => None,
     }
@@ -231,12 +235,13 @@ pub fn text(backend: &str, inspection: &Inspection, top: usize) -> String {
 }
 
 fn write_totals(text: &mut String, head: &str, totals: &Totals) {
-    let Totals { chains, rules, servers, sets } = totals;
+    let Totals { chains, rules, servers, draining, sets } = totals;
     let elements = sets.iter().map(|set| set.elements + set.learnt).sum();
     let counts = [
         (*chains, "chain"),
         (*rules, "rule"),
         (*servers, "virtual or real server"),
+        (*draining, "draining real server"),
         (sets.len(), "set"),
         (elements, "element"),
     ];
@@ -283,12 +288,13 @@ pub fn json(backend: &str, inspection: &Inspection) -> Value {
 }
 
 fn of_totals((family, totals): (&Family, &Totals)) -> Value {
-    let Totals { chains, rules, servers, sets } = totals;
+    let Totals { chains, rules, servers, draining, sets } = totals;
     json!({
         "family": family.to_string(),
         "chains": chains,
         "rules": rules,
         "servers": servers,
+        "draining": draining,
         "sets": sets.iter().map(of_set).collect::<Value>(),
     })
 }
@@ -347,6 +353,7 @@ table ip nfc {
             answerer: end(answerer),
             asker: end(client),
             tcp_state: Some(3),
+            status: 0,
             packets: Some([3, 2]),
             id: None,
             zone: None,

@@ -32,7 +32,8 @@ Examples:
   sudo nfc inspect
   sudo nfc inspect --backend iptables --netns lab --top 3
   sudo nfc inspect --watch
-  sudo nfc inspect --output json | jq '.services[] | select(.connections > 100) | .service'
+  sudo nfc inspect --output json \\
+      | jq '.services[] | select(.connections > 100) | .service'
 
 Exit codes: 0 shown, 2 the environment lacks something, or has no rules of nfc's.")]
 pub(crate) struct Inspect {

@@ -38,9 +38,9 @@ const LISTED_MAX: usize = 12;
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  sudo nfc lab examples/web.yaml                            # a shell; try: curl 10.96.45.123
+  sudo nfc lab examples/web.yaml    # a shell; try: curl 10.96.45.123
   sudo nfc lab examples/web.yaml -- curl -s 10.96.45.123
-  unshare -Urn nfc lab examples/web.yaml -- curl -s 10.96.45.123     # without root
+  unshare -Urn nfc lab examples/web.yaml -- curl -s 10.96.45.123  # without root
   sudo nfc lab --in node examples/web.yaml -- nft list table ip nfc
   sudo nfc lab --in 10.244.1.5 examples/web.yaml -- curl -s 10.96.45.123
   sudo nfc lab --backend iptables --watch examples/web.yaml \\

@@ -59,6 +59,13 @@ pub struct Place {
 /// a difference. Others that begin with `KUBE-` may be kubelet's.
 const HASHED: [&str; 5] = ["KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-"];
 
+/// The place of virtual and real servers.
+pub const SERVERS: &str = "virtual servers";
+
+/// The place of real servers of weight 0, which no manifest asks for: they are left until
+/// their connections are over, and that is no difference.
+pub const DRAINING: &str = "draining real servers";
+
 impl Listing {
     /// Cuts the output of `nft list table`, `iptables-save` or `ipvsadm --save` into pieces.
     /// Of iptables only what is kube-proxy's or nfc's by name counts.
@@ -74,8 +81,10 @@ impl Listing {
                 legacy_table = None;
             } else if let Some(table) = legacy_table {
                 listing.read_legacy(table, line);
+            } else if line.starts_with("-a ") && line.trim_end().ends_with(" -w 0") {
+                listing.add(DRAINING, line, false);
             } else if line.starts_with("-A ") || line.starts_with("-a ") {
-                listing.add("virtual servers", line, false);
+                listing.add(SERVERS, line, false);
             } else {
                 nft.read(line, &mut listing);
             }
@@ -87,10 +96,11 @@ impl Listing {
     fn only(mut self, family: Family) -> Self {
         let is_its_own = |line: &String| line.contains(" [") == (family == Family::Ipv6);
         self.places.retain(|name, place| {
-            if name == "virtual servers" {
+            let is_of_both = name == SERVERS || name == DRAINING;
+            if is_of_both {
                 place.lines.retain(is_its_own);
             }
-            name != "virtual servers" || !place.lines.is_empty()
+            !is_of_both || !place.lines.is_empty()
         });
         self
     }
@@ -131,7 +141,7 @@ impl Listing {
             Some((_, chain)) if chain.starts_with("KUBE-") => {
                 HASHED.iter().any(|head| chain.starts_with(head))
             }
-            _ => true,
+            _ => name.as_str() != DRAINING,
         };
         let extra = found.places.keys().filter(|name| !self.places.contains_key(*name));
         for name in extra.filter(is_extra) {
@@ -279,6 +289,21 @@ table ip nfc {
         assert_eq!(lines(Family::Ipv6), Some(vec!["-A -t [fd00::1]:80 -s rr".to_owned()]));
         let listing = Listing::parse("-A -t 10.0.0.1:80 -s rr\n").only(Family::Ipv6);
         assert_eq!(listing, Listing::default());
+    }
+
+    #[test]
+    fn real_servers_that_drain_are_no_difference() {
+        let wanted = "-A -t 10.0.0.1:80 -s rr\n-a -t 10.0.0.1:80 -r 10.1.0.1:80 -m -w 1\n";
+        let draining = format!("{wanted}-a -t 10.0.0.1:80 -r 10.1.0.2:80 -m -w 0\n");
+        assert_eq!(told(wanted, &draining), Vec::<String>::new());
+        let lines = |family| {
+            let listing = Listing::parse(&draining).only(family);
+            listing.places.get(DRAINING).map_or(0, |place| place.lines.len())
+        };
+        assert_eq!(Family::ALL.map(lines), [1, 0]);
+        let stopped = wanted.replace("-w 1", "-w 0");
+        let expected = ["virtual servers: - -a -t 10.0.0.1:80 -r 10.1.0.1:80 -m -w 1"];
+        assert_eq!(told(wanted, &stopped), expected);
     }
 
     #[test]

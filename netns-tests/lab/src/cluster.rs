@@ -3,7 +3,7 @@
 //! Invariant: reads of an Ir where endpoints and the node are, and how pods are told apart;
 //! what Services do with packets is for whoever puts the rules in.
 
-use crate::{Answered, Delivery, LabError, Pod, Server, Settings, World};
+use crate::{Answered, Bridge, Delivery, LabError, Pod, Server, Settings, World};
 use nfc_ir::{Endpoint, Ir, LocalDetector, Protocol};
 use nfc_kernel::Namespace;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,18 +30,27 @@ impl Cluster {
     /// answer there; all others are pods, on whichever node they run. Endpoints that serve
     /// nobody are there and do not answer, and neither do those of SCTP.
     ///
+    /// Where the node tells its pods by a bridge, or by the names of their links, those of this
+    /// node are ports of such a bridge, or have links of such names, and those of other nodes
+    /// are strangers. Where the node has no name, all pods are its own.
+    ///
     /// # Errors
     ///
     /// [`LabError`], as without root.
     pub fn of<'a>(irs: impl IntoIterator<Item = &'a Ir> + Clone) -> Result<Self, LabError> {
         let nodes = irs.clone().into_iter().flat_map(|ir| ir.node().addresses.clone());
         let node_addresses: BTreeSet<IpAddr> = nodes.collect();
-        let settings = Settings {
+        let mut settings = Settings {
             delivery: Delivery::Answered,
             node_addresses: node_addresses.iter().copied().collect(),
             endpoint_blocks: Vec::new(),
             ..Settings::default()
         };
+        let bridge = irs.clone().into_iter().find_map(bridge);
+        if bridge == Some(settings.pod_link.as_str()) {
+            // The name is taken; this link leads nowhere here.
+            settings.pod_link.insert(0, 'x');
+        }
         let mut cluster = Self {
             server: Server::default(),
             pods: BTreeMap::new(),
@@ -86,7 +95,9 @@ impl Cluster {
         node_addresses: &BTreeSet<IpAddr>,
     ) -> Result<(), LabError> {
         let prefix = irs.clone().into_iter().find_map(interface_prefix);
-        let prefix = prefix.unwrap_or_else(|| "pod".to_owned());
+        let bridge = irs.clone().into_iter().find_map(bridge);
+        let bridge = bridge.map(|name| Bridge::new(&self.world, name)).transpose()?;
+        let own_pods = own_pods(irs.clone());
         let addresses: BTreeSet<_> =
             irs.into_iter().flat_map(endpoints).map(|(_, e)| e.address.ip()).collect();
         let addresses: Vec<_> = addresses.difference(node_addresses).copied().collect();
@@ -98,9 +109,13 @@ impl Cluster {
             return Err(LabError::Crowded { count: addresses.len(), max: PODS_MAX });
         }
         for (number, ip) in (0..).zip(addresses) {
-            self.pods.insert(ip, Pod::new(&self.world, number, &prefix, ip)?);
+            let is_own = own_pods.contains(&ip);
+            let name = if is_own { prefix.unwrap_or(POD) } else { name_of_others(prefix) };
+            let bridge = bridge.as_ref().filter(|_| is_own);
+            self.pods.insert(ip, Pod::new(&self.world, number, name, bridge, ip)?);
         }
-        Ok(())
+        let has_port = self.pods.keys().any(|ip| own_pods.contains(ip));
+        bridge.iter().filter(|_| has_port).try_for_each(|bridge| bridge.wait(&self.world))
     }
 
     fn answer(
@@ -133,10 +148,37 @@ fn doors<'a>(irs: impl IntoIterator<Item = &'a Ir>) -> Doors {
     doors
 }
 
+/// The endpoints that are pods of this node. Of a node without a name nobody knows who is on
+/// another.
+fn own_pods<'a>(irs: impl IntoIterator<Item = &'a Ir>) -> BTreeSet<IpAddr> {
+    let of = |ir: &'a Ir| {
+        let is_own = |e: &&Endpoint| e.local || ir.node().name.is_empty();
+        endpoints(ir).map(|(_, e)| e).filter(is_own).map(|e| e.address.ip())
+    };
+    irs.into_iter().flat_map(of).collect()
+}
+
+/// What names of pods' links begin with, where the node does not ask for another beginning.
+const POD: &str = "pod";
+
+/// What names begin with that are not to begin with `prefix`.
+fn name_of_others(prefix: Option<&str>) -> &'static str {
+    let is_apart = |name: &&&str| prefix.is_none_or(|prefix| !name.starts_with(prefix));
+    [POD, "far"].iter().find(is_apart).copied().unwrap_or(POD)
+}
+
 /// Where pods are told by the names of their links, the links have such names.
-fn interface_prefix(ir: &Ir) -> Option<String> {
+fn interface_prefix(ir: &Ir) -> Option<&str> {
     match &ir.node().local_detector {
-        LocalDetector::InterfacePrefix(prefix) => Some(prefix.clone()),
+        LocalDetector::InterfacePrefix(prefix) => Some(prefix),
+        _ => None,
+    }
+}
+
+/// Where pods are told by their bridge, there is such a bridge.
+fn bridge(ir: &Ir) -> Option<&str> {
+    match &ir.node().local_detector {
+        LocalDetector::Bridge(name) => Some(name),
         _ => None,
     }
 }

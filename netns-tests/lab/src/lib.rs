@@ -25,7 +25,7 @@ pub use cluster::Cluster;
 pub use connection::{Connected, Connections};
 pub use judge::{Judge, Misled};
 pub use need::need;
-pub use pod::Pod;
+pub use pod::{Bridge, Pod};
 pub use probe::{Probe, ProbeError, Samples, Sender};
 pub use schedule::{Schedule, Scheduled};
 pub use server::{Answered, Server};

@@ -61,9 +61,9 @@ fn refuse(test: &str, feature: Feature, missing: &Missing) -> ! {
     panic!("{test}: NFC_REQUIRE demands {feature}, but {missing}");
 }
 
-/// Says it on the standard error itself, which the test harness does not hold back, and in
-/// the log.
-fn skip(test: &str, missing: &Missing) {
+/// Says that a test is skipped, for something that is no feature of a kernel: on the standard
+/// error itself, which the test harness does not hold back, and in the log.
+pub fn skip(test: &str, missing: &Missing) {
     let line = format!("SKIP {test}: {missing}\n");
     let said = io::stderr().write_all(line.as_bytes()).and_then(|()| log(&line));
     if let Err(error) = said {

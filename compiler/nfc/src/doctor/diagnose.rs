@@ -2,17 +2,17 @@
 //!
 //! Invariant: pure; each check looks at one thing and says what it saw.
 
+use super::connections;
 use super::facts::{self, Facts, Proxy};
 use super::finding::{Finding, Kind};
+use super::foreign::{Harm, Trap};
 use super::knock::Answer;
 use super::standing::Standing;
 use crate::counted;
 use crate::listing::Difference;
 use nfc_ir::{
-    Endpoint, Family, Ir, LocalDetector, Node, ProxyMode, Service, ServiceName, TrafficPolicy,
-    select,
+    Family, Ir, LocalDetector, Node, ProxyMode, Service, ServiceName, TrafficPolicy, select,
 };
-use nfc_kernel::conntrack::Connection;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -35,13 +35,14 @@ pub fn diagnose(patient: Patient<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     findings.extend(patient.proxies());
     findings.extend(patient.rules());
+    findings.extend(patient.left_over());
     findings.extend(patient.forwarding());
     findings.extend(patient.traps());
     findings.extend(patient.reverse_path());
     findings.extend(patient.connection_room());
     findings.extend(patient.endpoints());
     findings.extend(patient.doors());
-    findings.extend(patient.stale());
+    findings.extend(connections::findings(patient));
     findings.extend(patient.pods());
     findings.extend(patient.loopback());
     findings.extend(patient.bridge());
@@ -49,65 +50,21 @@ pub fn diagnose(patient: Patient<'_>) -> Vec<Finding> {
     findings
 }
 
-/// The connections that lead where no endpoint of their Service is any more.
-#[must_use]
-pub fn stale_connections<'a>(
-    irs: &'a BTreeMap<Family, Ir>,
-    facts: &'a Facts,
-) -> Vec<(&'a Service, &'a Connection)> {
-    let mut services = BTreeMap::new();
-    for service in irs.values().flat_map(Ir::services) {
-        let protocol = service.protocol.number();
-        for frontend in service.frontends() {
-            use nfc_ir::Frontend::{ClusterIp, ExternalIp, LoadBalancerIp, NodePort};
-            let key = match frontend {
-                ClusterIp(ip) | ExternalIp(ip) | LoadBalancerIp(ip) => {
-                    (protocol, Some(ip), service.port.get())
-                }
-                NodePort(port) => (protocol, None, port.get()),
-            };
-            services.insert((key, Family::of(service.cluster_ip)), service);
-        }
-    }
-    let service = |c: &Connection| {
-        let (ip, port) = (c.destination.ip(), c.destination.port());
-        let family = Family::of(ip);
-        let at_address = services.get(&((c.protocol, Some(ip), port), family));
-        let is_node = || facts.addresses.contains(&ip);
-        let at_node = || services.get(&((c.protocol, None, port), family)).filter(|_| is_node());
-        at_address.or_else(at_node).copied()
-    };
-    let live = facts.connections.iter().filter(|c| !c.is_over());
-    live.filter_map(|c| Some((service(c)?, c))).filter(|(s, c)| is_stale(s, c)).collect()
-}
-
-/// UDP that began before its Service had rules goes on to nowhere as long as it is kept up.
-/// An endpoint that is going down may finish what it began.
-fn is_stale(service: &Service, connection: &Connection) -> bool {
-    let leads_to = |e: &Endpoint| e.address == connection.answerer;
-    let is_udp = connection.protocol == nfc_ir::Protocol::Udp.number();
-    if connection.is_rewritten() {
-        !service.endpoints.iter().any(leads_to)
-    } else {
-        is_udp && service.endpoints.iter().any(|e| e.ready)
-    }
-}
-
 impl<'a> Patient<'a> {
-    fn services(self) -> impl Iterator<Item = (&'a Node, &'a Service)> {
+    pub(super) fn services(self) -> impl Iterator<Item = (&'a Node, &'a Service)> {
         self.irs.values().flat_map(|ir| ir.services().iter().map(|s| (ir.node(), s)))
     }
 
     fn own_proxy(self) -> Proxy {
-        match self.mode {
-            ProxyMode::Nftables => Proxy::Nft,
-            ProxyMode::Ipvs => Proxy::Ipvs,
-            ProxyMode::Iptables => Proxy::IptablesLegacy,
-        }
+        Proxy::of(self.mode)
     }
 
-    fn apply_command(self) -> String {
-        format!("nfc apply --backend {} MANIFESTS", self.backend)
+    pub(super) fn apply_command(self) -> String {
+        let layout = match self.backend {
+            "nft-constant-time" => "nft --layout constant-time",
+            name => name,
+        };
+        format!("nfc apply --backend {layout} MANIFESTS")
     }
 
     fn proxies(self) -> Option<Finding> {
@@ -167,6 +124,18 @@ impl<'a> Patient<'a> {
         finding.about(named.map(|s| s.name.clone())).remedy(self.apply_command())
     }
 
+    fn left_over(self) -> Vec<Finding> {
+        let finding = |(family, services): (&Family, &Vec<String>)| {
+            let says = format!("no Service is {family}, and rules for such are left over");
+            let place = format!("{} rules, {family}", self.backend);
+            let seen = |f: Finding, service: &String| f.seen(&place, service);
+            let option = family.to_string().to_lowercase();
+            let remedy = format!("{} --family {option}", self.own_proxy().removal());
+            services.iter().fold(Finding::new(Kind::RulesLeftOver, says), seen).remedy(remedy)
+        };
+        self.facts.left_over.iter().map(finding).collect()
+    }
+
     fn forwarding(self) -> Vec<Finding> {
         let switches = [(Family::Ipv4, facts::FORWARD_V4), (Family::Ipv6, facts::FORWARD_V6)];
         let is_off = |name| self.facts.sysctls.get(name).is_some_and(|value| value == "0");
@@ -188,19 +157,22 @@ impl<'a> Patient<'a> {
     }
 
     fn traps(self) -> Vec<Finding> {
-        let (policies, rules): (Vec<_>, Vec<_>) =
-            self.facts.traps.iter().partition(|trap| trap.is_policy);
         let drop = Finding::new(Kind::ForeignDrop, "rules of others may drop packets to Services");
+        let untracked = Finding::new(
+            Kind::ForeignUntracked,
+            "rules of others may let packets to Services go untracked, and so unchanged",
+        );
         let policy = Finding::new(
             Kind::ForeignPolicy,
             "a chain of somebody else drops what it does not accept by name",
         );
+        let kinds = [(Harm::Drop, drop), (Harm::Untracked, untracked), (Harm::Policy, policy)];
         let mut findings = Vec::new();
-        for (traps, finding) in [(rules, drop), (policies, policy)] {
+        for (harm, finding) in kinds {
+            let traps: Vec<_> = self.facts.traps.iter().filter(|t| t.harm == harm).collect();
             if let Some(first) = traps.first() {
                 let remedy = format!("see who wrote {}: nft -a list ruleset", first.place);
-                let seen =
-                    |f: Finding, trap: &&super::foreign::Trap| f.seen(&trap.place, &trap.rule);
+                let seen = |f: Finding, trap: &&Trap| f.seen(&trap.place, &trap.rule);
                 findings.push(traps.iter().fold(finding, seen).remedy(remedy));
             }
         }
@@ -312,21 +284,6 @@ impl<'a> Patient<'a> {
             findings.push(finding.remedy(remedy));
         }
         findings
-    }
-
-    fn stale(self) -> Option<Finding> {
-        let stale = stale_connections(self.irs, self.facts);
-        let says = match stale.len() {
-            1 => "1 connection leads to an endpoint that is gone".to_owned(),
-            count => format!("{count} connections lead to endpoints that are gone"),
-        };
-        let mut finding = Finding::new(Kind::StaleConnections, says);
-        for (service, connection) in &stale {
-            let Connection { client, destination, answerer, .. } = connection;
-            let read = format!("{} {client} > {destination} goes to {answerer}", service.protocol);
-            finding = finding.seen("tracked connections", read).about([service.name.clone()]);
-        }
-        (!stale.is_empty()).then(|| finding.remedy("nfc doctor --fix MANIFESTS"))
     }
 
     fn pods(self) -> Vec<Finding> {

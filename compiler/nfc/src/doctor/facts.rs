@@ -3,19 +3,32 @@
 //! Invariant: reads, and changes nothing but what a knock at an endpoint's door leaves
 //! behind; what it means is worked out elsewhere.
 
+use super::counts::Counts;
 use super::foreign::{self, Traffic, Trap};
 use super::knock::{self, Door};
+use super::movement::Reading;
 use super::standing::{self, Standing};
+use crate::inspect;
+use crate::listing;
 use nfc_backend::{Answer, AnyBackend, Apply, Process, Question, Refusal, addresses};
-use nfc_ir::{Family, Ir, select};
-use nfc_kernel::conntrack::{self, Connection};
-use nfc_kernel::{Kernel, link, statistics, sysctl, tables};
+use nfc_ir::{Family, Ir, ProxyMode, select};
+use nfc_kernel::{Kernel, conntrack, link, statistics, sysctl, tables};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// Sysctls that decide about packets to Services.
-const SYSCTLS: [&str; 7] =
-    [FORWARD_V4, FORWARD_V6, ROUTE_LOCALNET, BRIDGE_V4, BRIDGE_V6, CONNECTIONS, CONNECTIONS_MAX];
+const SYSCTLS: [&str; 8] = [
+    FORWARD_V4,
+    FORWARD_V6,
+    ROUTE_LOCALNET,
+    BRIDGE_V4,
+    BRIDGE_V6,
+    CONNECTIONS,
+    CONNECTIONS_MAX,
+    IPVS_CONNTRACK,
+];
 
 pub(super) const FORWARD_V4: &str = "net.ipv4.ip_forward";
 pub(super) const FORWARD_V6: &str = "net.ipv6.conf.all.forwarding";
@@ -24,13 +37,18 @@ pub(super) const BRIDGE_V4: &str = "net.bridge.bridge-nf-call-iptables";
 pub(super) const BRIDGE_V6: &str = "net.bridge.bridge-nf-call-ip6tables";
 pub(super) const CONNECTIONS: &str = "net.netfilter.nf_conntrack_count";
 pub(super) const CONNECTIONS_MAX: &str = "net.netfilter.nf_conntrack_max";
+pub(super) const IPVS_CONNTRACK: &str = "net.ipv4.vs.conntrack";
 
 /// What packets thrown away by `rp_filter` are counted as (`LINUX_MIB_IPRPFILTER`).
 pub(super) const REVERSE_PATH_COUNTER: &str = "IPReversePathFilter";
 
 /// What is asked.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Request {
+    /// Families of which no rule should be there.
+    pub bare: BTreeSet<Family>,
+    /// How long to wait between two readings of what moves; `None` for one reading.
+    pub watched: Option<Duration>,
     /// Whether to read other people's rules.
     pub foreign: bool,
     /// Whether to send nothing, not even a knock at an endpoint's door.
@@ -42,6 +60,8 @@ pub struct Request {
 pub struct Facts {
     /// How the rules stand.
     pub rules: BTreeMap<Family, Standing>,
+    /// Services that the rules of a family have, which should have none.
+    pub left_over: BTreeMap<Family, Vec<String>>,
     /// Whose rules for Services there are.
     pub proxies: BTreeSet<Proxy>,
     /// The sysctls that exist.
@@ -54,8 +74,12 @@ pub struct Facts {
     pub links: Vec<String>,
     /// The node's addresses.
     pub addresses: Vec<IpAddr>,
-    /// Tracked connections.
-    pub connections: Vec<Connection>,
+    /// Counters and tracked connections.
+    pub now: Reading,
+    /// The same from before, where it was waited between the two.
+    pub before: Option<Reading>,
+    /// How long that was.
+    pub watched: Option<Duration>,
     /// What came of knocking at endpoints.
     pub doors: BTreeMap<Door, knock::Answer>,
     /// Where others drop packets; empty when nobody looked.
@@ -107,11 +131,32 @@ impl Proxy {
         }
     }
 
+    /// That of nfc which keeps the promises of `mode`.
+    #[must_use]
+    pub fn of(mode: ProxyMode) -> Self {
+        match mode {
+            ProxyMode::Nftables => Self::Nft,
+            ProxyMode::Ipvs => Self::Ipvs,
+            ProxyMode::Iptables => Self::IptablesLegacy,
+        }
+    }
+
+    fn is_there(self, family: Family, kernel: &mut Kernel) -> Result<bool, io::Error> {
+        let ipv6 = family == Family::Ipv6;
+        match self.chain() {
+            Some((table, chain)) => tables::has_chain(ipv6, table, chain),
+            None => {
+                let nat = legacy_rules(ipv6, &["-t", "nat"], kernel)?;
+                Ok(nat.is_some_and(|text| text.contains("\n:KUBE-SERVICES ")))
+            }
+        }
+    }
+
     /// A chain of nftables that it always has: the table and the name.
     fn chain(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Nft => Some(("nfc", "prerouting")),
-            Self::Ipvs => Some(("nfc-ipvs", "postrouting")),
+            Self::Ipvs => Some(("nfc-ipvs", "nat-postrouting")),
             Self::IptablesNft => Some(("nat", "KUBE-SERVICES")),
             Self::KubeProxyNft => Some(("kube-proxy", "services")),
             Self::IptablesLegacy => None,
@@ -128,18 +173,27 @@ impl Proxy {
 pub fn read(
     backend: &dyn AnyBackend,
     irs: &BTreeMap<Family, Ir>,
-    request: Request,
+    request: &Request,
 ) -> Result<Facts, Refusal> {
-    let mut facts = Facts::default();
+    let mut facts = Facts { watched: request.watched, ..Facts::default() };
     let kernel = &mut Kernel::new();
+    if let Some(watched) = request.watched {
+        facts.before = Some(facts.read_traffic(backend.mode(), irs, kernel));
+        // What could not be read is told once, of the second reading.
+        facts.unread.clear();
+        std::thread::sleep(watched);
+    }
     for (family, ir) in irs {
         facts.rules.insert(*family, standing::read(backend, ir, kernel)?);
+    }
+    for family in &request.bare {
+        facts.read_left_over(backend, *family, kernel)?;
     }
     let answers = kernel.ask(&[addresses::question()])?;
     facts.addresses = answers.first().map(addresses::read).unwrap_or_default();
     facts.links = link::list()?.into_iter().map(|link| link.name).collect();
     facts.read_sysctls();
-    facts.read_connections();
+    facts.now = facts.read_traffic(backend.mode(), irs, kernel);
     for family in irs.keys() {
         facts.read_proxies(*family, kernel);
     }
@@ -185,21 +239,51 @@ impl Facts {
         }
     }
 
-    fn read_connections(&mut self) {
+    fn read_traffic(
+        &mut self,
+        mode: ProxyMode,
+        irs: &BTreeMap<Family, Ir>,
+        kernel: &mut Kernel,
+    ) -> Reading {
+        let mut reading = Reading::default();
+        match counts(mode, irs.keys().copied(), kernel) {
+            Ok(counts) => reading.counts = counts,
+            Err(error) => self.unread.push(format!("what the rules counted: {error}")),
+        }
         match conntrack::list() {
-            Ok(connections) => self.connections = connections,
+            Ok(connections) => reading.connections = connections,
             Err(error) => self.unread.push(format!("tracked connections: {error}")),
         }
+        reading
+    }
+
+    /// Rules that are there but name no Service, as those of a node that has none, do no harm.
+    fn read_left_over(
+        &mut self,
+        backend: &dyn AnyBackend,
+        family: Family,
+        kernel: &mut Kernel,
+    ) -> Result<(), Refusal> {
+        match Proxy::of(backend.mode()).is_there(family, kernel) {
+            Ok(false) => return Ok(()),
+            Ok(true) => {}
+            Err(error) => {
+                self.unread.push(format!("{family} rules that may be left over: {error}"));
+                return Ok(());
+            }
+        }
+        let listings = [(family, listing::read(backend, family, kernel)?)].into();
+        let services = inspect::inspect(&listings, &[], &[]).services.into_iter();
+        let services: Vec<_> = services.map(|usage| usage.service).collect();
+        if !services.is_empty() {
+            self.left_over.insert(family, services);
+        }
+        Ok(())
     }
 
     fn read_proxies(&mut self, family: Family, kernel: &mut Kernel) {
-        let ipv6 = family == Family::Ipv6;
         for proxy in Proxy::ALL {
-            let is_there = match proxy.chain() {
-                Some((table, chain)) => tables::has_chain(ipv6, table, chain),
-                None => has_legacy_rules(ipv6, kernel),
-            };
-            match is_there {
+            match proxy.is_there(family, kernel) {
                 Ok(true) => drop(self.proxies.insert(proxy)),
                 Ok(false) => {}
                 Err(error) => self.unread.push(format!("{}, {family}: {error}", proxy.trace())),
@@ -231,14 +315,42 @@ impl Facts {
     }
 }
 
-/// The tool would make the tables by listing them, so it is asked only where they are.
-fn has_legacy_rules(ipv6: bool, kernel: &mut Kernel) -> Result<bool, std::io::Error> {
+/// What rules and virtual servers counted; `None` where they do not.
+fn counts(
+    mode: ProxyMode,
+    families: impl Iterator<Item = Family>,
+    kernel: &mut Kernel,
+) -> Result<Option<Counts>, io::Error> {
+    match mode {
+        ProxyMode::Nftables => Ok(None),
+        ProxyMode::Ipvs => {
+            let args = ["--list", "--numeric", "--stats", "--exact"];
+            let text = ask(kernel, "ipvsadm", &args).map_err(io::Error::other)?;
+            Ok(Some(Counts::in_ipvs(&text)))
+        }
+        ProxyMode::Iptables => {
+            let mut counts = Counts::default();
+            for family in families {
+                let text = legacy_rules(family == Family::Ipv6, &["--counters"], kernel)?;
+                counts.extend(Counts::in_iptables(&text.unwrap_or_default(), family));
+            }
+            Ok(Some(counts))
+        }
+    }
+}
+
+/// What `iptables-legacy-save` prints, `None` where there is no nat table. The tool would
+/// make the tables by listing them, so it is asked only where they are.
+fn legacy_rules(
+    ipv6: bool,
+    args: &[&str],
+    kernel: &mut Kernel,
+) -> Result<Option<String>, io::Error> {
     if !statistics::legacy_tables(ipv6)?.iter().any(|table| table == "nat") {
-        return Ok(false);
+        return Ok(None);
     }
     let program = if ipv6 { "ip6tables-legacy-save" } else { "iptables-legacy-save" };
-    let text = ask(kernel, program, &["-t", "nat"]).map_err(std::io::Error::other)?;
-    Ok(text.contains("\n:KUBE-SERVICES "))
+    ask(kernel, program, args).map(Some).map_err(io::Error::other)
 }
 
 fn ask(kernel: &mut Kernel, program: &'static str, args: &[&str]) -> Result<String, Refusal> {

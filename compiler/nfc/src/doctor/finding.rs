@@ -52,10 +52,14 @@ pub enum Kind {
     MasqueradeMissing,
     /// The rules differ from what the manifests compile to.
     RulesDrifted,
+    /// There are rules for Services of a family that has none.
+    RulesLeftOver,
     /// The node does not forward packets.
     ForwardingOff,
     /// A rule of somebody else drops packets on their way to an endpoint.
     ForeignDrop,
+    /// A rule of somebody else keeps packets from being tracked, and so from being rewritten.
+    ForeignUntracked,
     /// Somebody else's chain drops whatever it does not accept.
     ForeignPolicy,
     /// The kernel throws packets away because of where they come in.
@@ -70,6 +74,10 @@ pub enum Kind {
     NothingListens,
     /// An endpoint does not answer at all.
     Unreachable,
+    /// Connections to an endpoint are not answered.
+    Unanswered,
+    /// Connections to a Service go past its rules.
+    RulesBypassed,
     /// Connections are remembered that lead to endpoints that are gone.
     StaleConnections,
     /// No pod looks like a pod, by the settings.
@@ -84,13 +92,15 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, the causes first.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::TwoProxies,
         Self::RulesMissing,
         Self::MasqueradeMissing,
         Self::RulesDrifted,
+        Self::RulesLeftOver,
         Self::ForwardingOff,
         Self::ForeignDrop,
+        Self::ForeignUntracked,
         Self::ForeignPolicy,
         Self::ReversePath,
         Self::ConnectionsFull,
@@ -98,6 +108,8 @@ impl Kind {
         Self::NoLocalEndpoints,
         Self::NothingListens,
         Self::Unreachable,
+        Self::Unanswered,
+        Self::RulesBypassed,
         Self::StaleConnections,
         Self::PodsNotRecognised,
         Self::PodsUnknown,
@@ -113,8 +125,10 @@ impl Kind {
             Self::RulesMissing => "rules-missing",
             Self::MasqueradeMissing => "masquerade-missing",
             Self::RulesDrifted => "rules-drifted",
+            Self::RulesLeftOver => "rules-left-over",
             Self::ForwardingOff => "forwarding-off",
             Self::ForeignDrop => "foreign-drop",
+            Self::ForeignUntracked => "foreign-untracked",
             Self::ForeignPolicy => "foreign-policy",
             Self::ReversePath => "reverse-path",
             Self::ConnectionsFull => "connections-full",
@@ -122,6 +136,8 @@ impl Kind {
             Self::NoLocalEndpoints => "no-local-endpoints",
             Self::NothingListens => "nothing-listens",
             Self::Unreachable => "unreachable",
+            Self::Unanswered => "unanswered",
+            Self::RulesBypassed => "rules-bypassed",
             Self::StaleConnections => "stale-connections",
             Self::PodsNotRecognised => "pods-not-recognised",
             Self::PodsUnknown => "pods-unknown",
@@ -134,7 +150,8 @@ impl Kind {
     #[must_use]
     pub fn severity(self) -> Severity {
         match self {
-            Self::ForeignPolicy
+            Self::RulesLeftOver
+            | Self::ForeignPolicy
             | Self::NoLocalEndpoints
             | Self::PodsNotRecognised
             | Self::PodsUnknown
@@ -154,8 +171,14 @@ impl Kind {
                 "Answers go straight to the client, which takes them for strangers'."
             }
             Self::RulesDrifted => "The rules are not those of the manifests.",
+            Self::RulesLeftOver => {
+                "Rules answer for Services of a family in which there are none any more."
+            }
             Self::ForwardingOff => "Packets end at the node, whatever the rules say.",
             Self::ForeignDrop => "After the rewriting, another table throws the packet away.",
+            Self::ForeignUntracked => {
+                "Another table keeps packets from being tracked, and so from being rewritten."
+            }
             Self::ForeignPolicy => "Another table drops what it does not accept by name.",
             Self::ReversePath => "The kernel drops packets that come in where no answer would go.",
             Self::ConnectionsFull => "New connections are dropped before any rule.",
@@ -165,6 +188,12 @@ impl Kind {
             }
             Self::NothingListens => "The endpoint's port is closed: a wrong targetPort, mostly.",
             Self::Unreachable => "No answer from the endpoint, not even a refusal.",
+            Self::Unanswered => {
+                "Packets were sent to the endpoint, and no answer came back to this node."
+            }
+            Self::RulesBypassed => {
+                "Connections that began before the rules, or that a flowtable carries, go past them."
+            }
             Self::StaleConnections => "Old connections go on to an endpoint that is gone.",
             Self::PodsNotRecognised => "Pods are taken for strangers and masqueraded.",
             Self::PodsUnknown => "Strangers are not masqueraded at cluster IPs.",

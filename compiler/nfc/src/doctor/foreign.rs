@@ -1,4 +1,5 @@
-//! Rules of others that drop packets on their way to an endpoint.
+//! Rules of others that drop packets on their way to an endpoint, or keep them from being
+//! rewritten.
 //!
 //! `apply` never reads what is not nfc's; this does, and only when the user says so.
 //!
@@ -10,15 +11,27 @@ use nfc_ir::{Frontend, Ir};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// A place in somebody else's rules where packets are dropped.
+/// A place in somebody else's rules where packets come to grief.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trap {
     /// Table and chain.
     pub place: String,
     /// The rule or policy, as it stands in the listing.
     pub rule: String,
-    /// Whether it is the policy of a chain, which drops what no rule accepts.
-    pub is_policy: bool,
+    /// How.
+    pub harm: Harm,
+}
+
+/// What happens to packets in a trap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Harm {
+    /// A rule drops them.
+    Drop,
+    /// A rule has connection tracking leave them alone, and what is not tracked is not
+    /// rewritten.
+    Untracked,
+    /// The policy of a chain drops what no rule accepts.
+    Policy,
 }
 
 /// What packets to Services look like, before and after the rewriting.
@@ -148,13 +161,23 @@ pub fn in_nft(listing: &str, traffic: &Traffic) -> Vec<Trap> {
                 stage = hook(&words).map_or(Stage::Any, Stage::of_hook);
             }
             let is_policy = is_base && line.contains("policy drop") && is_on_the_way(&words);
-            let drops = !is_base && (words.contains(&"drop") || words.contains(&"reject"));
-            if is_policy || (drops && traffic.may_meet(&words, stage)) {
-                traps.push(Trap { place: place(), rule: line.to_owned(), is_policy });
+            let harm = if is_base { None } else { harm_in_nft(&words) };
+            let harm = harm.filter(|_| traffic.may_meet(&words, stage));
+            if let Some(harm) = is_policy.then_some(Harm::Policy).or(harm) {
+                traps.push(Trap { place: place(), rule: line.to_owned(), harm });
             }
         }
     }
     traps
+}
+
+fn harm_in_nft(words: &[&str]) -> Option<Harm> {
+    let says = |statement| words.contains(&statement);
+    if says("drop") || says("reject") {
+        Some(Harm::Drop)
+    } else {
+        says("notrack").then_some(Harm::Untracked)
+    }
 }
 
 /// Whether a base chain sees packets that go through the node.
@@ -183,16 +206,25 @@ pub fn in_iptables(listing: &str, traffic: &Traffic) -> Vec<Trap> {
             (rule.unwrap_or_default(), false)
         };
         let words = words(line);
-        let target = words.iter().position(|w| *w == "-j").and_then(|i| words.get(i + 1));
-        let drops = target.is_some_and(|target| ["DROP", "REJECT"].contains(target));
         let is_others = !place.is_empty() && !place.starts_with("KUBE-");
-        let stage = Stage::of_hook(place);
-        if is_policy || (drops && is_others && traffic.may_meet(&words, stage)) {
+        let meets = || is_others && traffic.may_meet(&words, Stage::of_hook(place));
+        let harm = harm_in_iptables(&words).filter(|_| meets());
+        if let Some(harm) = is_policy.then_some(Harm::Policy).or(harm) {
             let place = format!("iptables table {table}, chain {place}");
-            traps.push(Trap { place, rule: line.to_owned(), is_policy });
+            traps.push(Trap { place, rule: line.to_owned(), harm });
         }
     }
     traps
+}
+
+fn harm_in_iptables(words: &[&str]) -> Option<Harm> {
+    let target = words.iter().position(|w| *w == "-j").and_then(|i| words.get(i + 1))?;
+    match *target {
+        "DROP" | "REJECT" => Some(Harm::Drop),
+        "NOTRACK" => Some(Harm::Untracked),
+        "CT" => words.contains(&"--notrack").then_some(Harm::Untracked),
+        _ => None,
+    }
 }
 
 /// The words of a rule, without the marks of sets.
@@ -232,6 +264,8 @@ table inet fw {
 	chain early {
 		type filter hook prerouting priority raw; policy accept;
 		ip daddr 10.96.0.10 drop
+		tcp dport 80 notrack
+		ip daddr 10.9.9.9 notrack
 	}
 }
 table ip nfc {
@@ -248,10 +282,13 @@ table ip nfc {
             "ip saddr != 192.0.2.0/24 drop",
             "iifname \"eth9\" drop",
             "ip daddr 10.96.0.10 drop",
+            "tcp dport 80 notrack",
         ];
         assert_eq!(rules, expected);
         assert_eq!(found[4].place, "table inet fw, chain early", "forward meets no cluster IP");
-        assert!(found[0].is_policy && found[0].place == "table inet fw, chain forward");
+        assert_eq!(found[0].place, "table inet fw, chain forward");
+        let harms = [0, 1, 5].map(|i: usize| found[i].harm);
+        assert_eq!(harms, [Harm::Policy, Harm::Drop, Harm::Untracked]);
     }
 
     #[test]
@@ -267,9 +304,16 @@ table ip nfc {
 -A FORWARD -d 10.96.0.10/32 -j DROP
 -A KUBE-FORWARD -j DROP
 COMMIT
+*raw
+-A PREROUTING -d 10.96.0.0/16 -j CT --notrack
+-A PREROUTING -d 10.96.0.10/32 -j CT --zone 1
+COMMIT
 ";
         let found = in_iptables(listing, &traffic());
         let rules: Vec<_> = found.iter().map(|t| t.rule.as_str()).collect();
-        assert_eq!(rules, [":FORWARD DROP [0:0]", "-A FORWARD -d 10.244.1.5/32 -j DROP"]);
+        let notrack = "-A PREROUTING -d 10.96.0.0/16 -j CT --notrack";
+        let expected = [":FORWARD DROP [0:0]", "-A FORWARD -d 10.244.1.5/32 -j DROP", notrack];
+        assert_eq!(rules, expected);
+        assert_eq!(found[2].place, "iptables table raw, chain PREROUTING");
     }
 }

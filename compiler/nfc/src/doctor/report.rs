@@ -2,9 +2,11 @@
 //!
 //! Invariant: words only.
 
-use super::{Evidence, Facts, Finding, Patient, Severity};
+use super::{
+    Evidence, Facts, Finding, Movement, Patient, Reading, Severity, Share, Tracked, movements,
+};
 use crate::counted;
-use nfc_ir::Ir;
+use nfc_ir::{Family, Ir};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -22,6 +24,7 @@ pub fn text(patient: Patient<'_>, findings: &[Finding]) -> String {
         write_finding(&mut text, finding);
     }
     let _ = writeln!(text, "{}", summary(patient, findings));
+    write_movements(&mut text, patient);
     for unread in &patient.facts.unread {
         let _ = writeln!(text, "not looked at: {unread}");
     }
@@ -61,7 +64,7 @@ fn rest(count: usize, shown: usize) -> String {
 }
 
 fn summary(patient: Patient<'_>, findings: &[Finding]) -> String {
-    let Facts { doors, connections, .. } = patient.facts;
+    let Facts { doors, now: Reading { connections, .. }, .. } = patient.facts;
     let ports: usize = patient.irs.values().map(|ir| ir.services().len()).sum();
     let looked = format!(
         "{}, {} asked, {}",
@@ -80,6 +83,51 @@ fn summary(patient: Patient<'_>, findings: &[Finding]) -> String {
     }
 }
 
+/// What moved, and whom nobody asked.
+fn write_movements(text: &mut String, patient: Patient<'_>) {
+    let movements = movements(patient);
+    let (still, moved): (Vec<_>, Vec<_>) = movements.iter().partition(|m| m.is_still());
+    let span = match patient.facts.watched {
+        Some(watched) => format!("in {} s", watched.as_secs()),
+        None => "so far".to_owned(),
+    };
+    if !moved.is_empty() {
+        let _ = writeln!(text, "connections {span}:");
+    }
+    for movement in moved.iter().take(SERVICES_MAX) {
+        let Movement { counted, tracked, endpoints, .. } = movement;
+        let _ = writeln!(text, "  {}: {}", named(movement), of_tracked(*counted, *tracked));
+        for (endpoint, share) in endpoints.iter().take(SERVICES_MAX) {
+            let Share { counted, tracked } = share;
+            let _ = writeln!(text, "    to {endpoint}: {}", of_tracked(*counted, *tracked));
+        }
+        if endpoints.len() > SERVICES_MAX {
+            let _ = writeln!(text, "   {}", rest(endpoints.len(), SERVICES_MAX));
+        }
+    }
+    if moved.len() > SERVICES_MAX {
+        let _ = writeln!(text, " {}", rest(moved.len(), SERVICES_MAX));
+    }
+    if !still.is_empty() {
+        let names: Vec<_> = still.iter().take(SERVICES_MAX).map(|m| named(m)).collect();
+        let (names, rest) = (names.join(", "), rest(still.len(), SERVICES_MAX));
+        let _ = writeln!(text, "note: {span} nobody asked {names}{rest}");
+    }
+}
+
+fn named(movement: &Movement<'_>) -> String {
+    format!("{} {}", movement.service.name, movement.service.protocol)
+}
+
+fn of_tracked(counted: Option<u64>, tracked: Tracked) -> String {
+    let Tracked { connections, unanswered, bypassing } = tracked;
+    let counted = counted.map(|count| format!("{count} counted by rules"));
+    let tracked = Some(format!("{connections} tracked"));
+    let unanswered = (unanswered > 0).then(|| format!("{unanswered} without an answer"));
+    let bypassing = (bypassing > 0).then(|| format!("{bypassing} past the rules"));
+    [counted, tracked, unanswered, bypassing].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
 /// The findings as JSON.
 #[must_use]
 pub fn json(patient: Patient<'_>, findings: &[Finding]) -> Value {
@@ -89,9 +137,33 @@ pub fn json(patient: Patient<'_>, findings: &[Finding]) -> Value {
         "backend": patient.backend,
         "servicePorts": services,
         "endpointsAsked": patient.facts.doors.len(),
-        "connections": patient.facts.connections.len(),
+        "connections": patient.facts.now.connections.len(),
         "findings": findings.iter().map(of_finding).collect::<Value>(),
+        "watchedSeconds": patient.facts.watched.map(|watched| watched.as_secs()),
+        "moved": movements(patient).iter().map(of_movement).collect::<Value>(),
         "unread": patient.facts.unread,
+    })
+}
+
+fn of_movement(movement: &Movement<'_>) -> Value {
+    let Movement { service, counted, tracked, endpoints } = movement;
+    let share = |(endpoint, share): (_, &Share)| {
+        json!({
+            "endpoint": endpoint,
+            "byRules": share.counted,
+            "tracked": share.tracked.connections,
+            "unanswered": share.tracked.unanswered,
+        })
+    };
+    json!({
+        "service": service.name.to_string(),
+        "protocol": service.protocol.name(),
+        "family": Family::of(service.cluster_ip).to_string(),
+        "byRules": counted,
+        "tracked": tracked.connections,
+        "unanswered": tracked.unanswered,
+        "pastRules": tracked.bypassing,
+        "endpoints": endpoints.iter().map(share).collect::<Value>(),
     })
 }
 

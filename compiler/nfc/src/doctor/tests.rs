@@ -1,5 +1,6 @@
 //! What follows from facts, without a kernel.
 
+use super::counts::Counts;
 use super::facts::{FORWARD_V4, Proxy};
 use super::knock::Answer;
 use super::standing::Standing;
@@ -32,10 +33,21 @@ fn healthy() -> Facts {
     }
 }
 
+fn patient<'a>(irs: &'a BTreeMap<Family, Ir>, facts: &'a Facts) -> Patient<'a> {
+    Patient { backend: "nft", mode: ProxyMode::Nftables, irs, facts }
+}
+
 fn kinds(facts: &Facts) -> Vec<Kind> {
     let irs = irs();
-    let patient = Patient { backend: "nft", mode: ProxyMode::Nftables, irs: &irs, facts };
-    diagnose(patient).iter().map(|finding| finding.kind).collect()
+    diagnose(patient(&irs, facts)).iter().map(|finding| finding.kind).collect()
+}
+
+/// `IPS_SEEN_REPLY` and `IPS_OFFLOAD`.
+const SEEN_REPLY: u32 = 1 << 1;
+const OFFLOAD: u32 = 1 << 14;
+
+fn tracked(connections: Vec<Connection>) -> Reading {
+    Reading { connections, ..Reading::default() }
 }
 
 fn connection(destination: &str, answerer: &str) -> Connection {
@@ -47,6 +59,7 @@ fn connection(destination: &str, answerer: &str) -> Connection {
         answerer: end(answerer),
         asker: end("192.0.2.2:40000"),
         tcp_state: None,
+        status: SEEN_REPLY,
         packets: None,
         id: None,
         zone: None,
@@ -61,7 +74,7 @@ fn the_causes_come_first() {
         rules: [(Family::Ipv4, Standing::Missing)].into(),
         sysctls: [(FORWARD_V4, "0".to_owned())].into(),
         doors: [(endpoint, Answer::Silent)].into(),
-        connections: vec![connection("10.96.0.53:53", "10.244.9.9:5353")],
+        now: tracked(vec![connection("10.96.0.53:53", "10.244.9.9:5353")]),
         ..healthy()
     };
     let expected =
@@ -78,24 +91,128 @@ fn a_proxy_alone_is_not_one_too_many() {
 }
 
 #[test]
-fn connections_are_stale_when_their_service_would_not_make_them() {
+fn connections_are_told_apart_by_what_their_service_would_do() {
+    use Kind::{RulesBypassed, StaleConnections};
     let cases = [
-        ("10.96.0.53:53", "10.244.1.5:5353", false),
-        ("10.96.0.53:53", "10.244.1.6:5353", true),
+        ("10.96.0.53:53", "10.244.1.5:5353", None),
+        ("10.96.0.53:53", "10.244.1.6:5353", Some(StaleConnections)),
         // Another port of the same endpoint, and one that no rule rewrote.
-        ("10.96.0.53:53", "10.244.1.5:53", true),
-        ("10.96.0.53:53", "10.96.0.53:53", true),
+        ("10.96.0.53:53", "10.244.1.5:53", Some(StaleConnections)),
+        ("10.96.0.53:53", "10.96.0.53:53", Some(RulesBypassed)),
         // Nobody's, and a node port of this node and of another.
-        ("10.96.0.54:53", "10.244.1.6:5353", false),
-        ("192.0.2.1:30053", "10.244.1.6:5353", true),
-        ("192.0.2.9:30053", "10.244.1.6:5353", false),
+        ("10.96.0.54:53", "10.244.1.6:5353", None),
+        ("10.96.0.54:53", "10.96.0.54:53", None),
+        ("192.0.2.1:30053", "10.244.1.6:5353", Some(StaleConnections)),
+        ("192.0.2.1:30053", "192.0.2.1:30053", Some(RulesBypassed)),
+        ("192.0.2.9:30053", "10.244.1.6:5353", None),
+        ("192.0.2.9:30053", "192.0.2.9:30053", None),
     ];
-    for (destination, answerer, is_stale) in cases {
-        let connections = vec![connection(destination, answerer)];
-        let facts = Facts { connections, ..healthy() };
-        let found = stale_connections(&irs(), &facts).len() == 1;
-        assert_eq!(found, is_stale, "{destination} to {answerer}");
+    let irs = irs();
+    for (destination, answerer, expected) in cases {
+        let now = tracked(vec![connection(destination, answerer)]);
+        let facts = Facts { now, ..healthy() };
+        let place = format!("{destination} to {answerer}");
+        assert_eq!(kinds(&facts), Vec::from_iter(expected), "{place}");
+        let forgotten = connections::to_forget(patient(&irs, &facts)).len();
+        assert_eq!(forgotten, usize::from(expected.is_some()), "{place}");
     }
+}
+
+#[test]
+fn what_goes_past_the_rules_has_a_cause() {
+    let irs = irs();
+    let past = connection("10.96.0.53:53", "10.96.0.53:53");
+    let offloaded = Connection { status: SEEN_REPLY | OFFLOAD, ..past.clone() };
+    let cases = [
+        (past.clone(), Standing::AsCompiled, "it began before the rules were there", 1),
+        (past.clone(), Standing::Missing, "there are no rules", 0),
+        (past, Standing::Drifted(Vec::new()), "the rules are not those of the manifests", 0),
+        (offloaded, Standing::AsCompiled, "flowtable", 1),
+    ];
+    for (connection, standing, words, forgotten) in cases {
+        let rules = [(Family::Ipv4, standing)].into();
+        let facts = Facts { rules, now: tracked(vec![connection]), ..healthy() };
+        let patient = patient(&irs, &facts);
+        let findings = diagnose(patient);
+        let found = findings.iter().find(|f| f.kind == Kind::RulesBypassed).expect("a finding");
+        assert!(found.evidence[0].read.contains(words), "{found:?}");
+        assert_eq!(connections::to_forget(patient).len(), forgotten, "{words}");
+        // Before the rules are there it would only begin anew.
+        let loads = found.remedy[0].starts_with("nfc apply");
+        assert_eq!(loads, forgotten == 0, "{found:?}");
+    }
+}
+
+/// `count` connections to the Service over `protocol`, of which the first `answered` are.
+fn asked(protocol: Protocol, count: u16, answered: u16) -> Vec<Connection> {
+    let one = |i| Connection {
+        protocol: protocol.number(),
+        client: (std::net::Ipv4Addr::new(192, 0, 2, 2), 40_000 + i).into(),
+        status: if i < answered { SEEN_REPLY } else { 0 },
+        ..connection("10.96.0.53:53", "10.244.1.5:5353")
+    };
+    (0..count).map(one).collect()
+}
+
+#[test]
+fn an_endpoint_is_silent_when_most_connections_have_no_answer() {
+    let mut irs = irs();
+    for (protocol, count, answered, is_silent) in [
+        (Protocol::Tcp, 3, 0, true),
+        (Protocol::Tcp, 2, 0, false),
+        (Protocol::Tcp, 8, 4, false),
+        (Protocol::Tcp, 9, 4, true),
+        // Collectors of logs never answer.
+        (Protocol::Udp, 9, 0, false),
+        (Protocol::Udp, 9, 1, true),
+    ] {
+        let ir = &irs[&Family::Ipv4];
+        let mut service = ir.services()[0].clone();
+        service.protocol = protocol;
+        let ir = Ir::new(Family::Ipv4, ir.node().clone(), vec![service]).expect("valid");
+        irs = [(Family::Ipv4, ir)].into();
+        let facts = Facts { now: tracked(asked(protocol, count, answered)), ..healthy() };
+        let found = diagnose(patient(&irs, &facts));
+        let place = format!("{answered} of {count} over {protocol}");
+        assert_eq!(found.iter().any(|f| f.kind == Kind::Unanswered), is_silent, "{place}");
+        assert_eq!(found.len(), usize::from(is_silent), "{place}: {found:?}");
+    }
+}
+
+#[test]
+fn what_moved_is_the_difference_of_two_readings() {
+    let irs = irs();
+    let at = frontends::at(17, "10.96.0.53:53".parse().expect("an end")).expect("a frontend");
+    let endpoint = "10.244.1.5:5353".parse().expect("an end");
+    let reading = |count: u64, connections| {
+        let endpoints = [((at, endpoint), count)].into();
+        let counts = Some(Counts { frontends: [(at, count)].into(), endpoints });
+        Reading { counts, connections }
+    };
+    let before = reading(5, asked(Protocol::Udp, 4, 4));
+    let now = reading(7, asked(Protocol::Udp, 6, 5));
+    let facts = Facts { now: now.clone(), ..healthy() };
+    let all = movements(patient(&irs, &facts));
+    let counts = (all[0].counted, all[0].tracked.connections, all[0].tracked.unanswered);
+    assert_eq!(counts, (Some(7), 6, 1));
+    let facts = Facts { now, before: Some(before), ..healthy() };
+    let moved = movements(patient(&irs, &facts));
+    let tracked = Tracked { connections: 2, unanswered: 1, bypassing: 0 };
+    assert_eq!((moved[0].counted, moved[0].tracked), (Some(2), tracked));
+    assert_eq!(moved[0].endpoints, [(endpoint, Share { counted: Some(2), tracked })].into());
+    let facts = healthy();
+    assert!(movements(patient(&irs, &facts))[0].is_still());
+    assert_eq!(kinds(&facts), [], "that nobody asks is no fault");
+}
+
+#[test]
+fn rules_that_are_left_over_are_told_with_a_way_to_delete_them() {
+    let irs = irs();
+    let left_over = [(Family::Ipv6, vec!["shop/web".to_owned()])].into();
+    let facts = Facts { left_over, ..healthy() };
+    let findings = diagnose(patient(&irs, &facts));
+    assert_eq!(findings[0].kind, Kind::RulesLeftOver);
+    assert_eq!(findings[0].remedy, ["nfc delete --backend nft --family ipv6"]);
 }
 
 #[test]

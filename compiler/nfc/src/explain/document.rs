@@ -31,11 +31,12 @@ fn packet(packet: &Packet) -> Value {
 }
 
 fn explanation(explanation: &Explanation<'_>) -> Value {
+    let agrees = explanation.is_consistent();
     json!({
         "backend": explanation.backend,
         "mode": explanation.mode.to_string(),
         "outcome": explanation.outcome().as_ref().map(outcome),
-        "meaning": explanation.meaning.as_ref().map(meaning),
+        "meaning": explanation.meaning.as_ref().map(|told| meaning(told, agrees)),
         "ways": explanation.ways.iter().map(way).collect::<Value>(),
         "landings": explanation.landings.iter().map(landing).collect::<Value>(),
     })
@@ -71,8 +72,13 @@ fn rounded(share: f64) -> f64 {
     (share * 1e6).round() / 1e6
 }
 
-fn meaning(meaning: &Meaning<'_>) -> Value {
-    json!({ "service": meaning.hit.as_ref().map(hit), "because": meaning.because })
+/// `agrees`: whether the rules do what the Services mean.
+fn meaning(meaning: &Meaning<'_>, agrees: bool) -> Value {
+    json!({
+        "service": meaning.hit.as_ref().map(hit),
+        "because": meaning.because,
+        "agrees": agrees,
+    })
 }
 
 fn hit(hit: &Hit<'_>) -> Value {

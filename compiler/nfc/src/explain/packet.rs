@@ -9,8 +9,9 @@ use std::str::FromStr;
 /// The port that a packet comes from when none is named.
 const SOURCE_PORT: u16 = 40_000;
 
-/// The interface of a packet that comes in where no rule asks for its name.
-const INTERFACE: &str = "eth0";
+/// The interface of a packet that comes from outside, and another for nodes whose pods hang on
+/// such.
+const INTERFACES: [&str; 2] = ["eth0", "wan0"];
 
 /// A packet as it was asked about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +45,27 @@ pub enum PacketError {
     /// The words are not those of a packet.
     #[error("`{0}` is no packet; write one as `tcp 10.244.1.5 > 10.96.0.10:80`")]
     NoPacket(String),
+    /// A Service has no port of this protocol.
+    #[error("`{0}` is no protocol that Services have ports of; those are tcp, udp and sctp")]
+    NoProtocol(String),
+    /// What stands before `>` is no address.
+    #[error(
+        "`{0}` is no source; write an address as 10.244.1.5 or fd00::1, or with its port as \
+         10.244.1.5:40000 or [fd00::1]:40000"
+    )]
+    NoSource(String),
+    /// What stands behind `>` is no address with a port.
+    #[error(
+        "`{0}` is no destination; write an address and a port from 0 to 65535, as 10.96.0.10:80 or \
+         [fd00::1]:80"
+    )]
+    NoDestination(String),
+    /// What stands at the end is no way in.
+    #[error(
+        "`{0}` is no way in; write `in` and an interface, or `from node`, `from pod` or \
+         `from outside`"
+    )]
+    NoOrigin(String),
     /// One address is IPv4, the other IPv6.
     #[error("{source_ip} and {destination_ip} are of two families; a packet has one")]
     TwoFamilies {
@@ -77,8 +99,7 @@ impl FromStr for Asked {
     /// `tcp 10.244.1.5 > 10.96.0.10:80`, where the source may have a port, and `in eth0` or
     /// `from node`, `from pod`, `from outside` may follow.
     fn from_str(text: &str) -> Result<Self, PacketError> {
-        let no_packet = || PacketError::NoPacket(text.to_owned());
-        let asked = parse(text).ok_or_else(no_packet)?;
+        let asked = parse(text)?;
         let (source_ip, destination_ip) = (asked.source.ip(), asked.destination.ip());
         if source_ip.is_ipv4() != destination_ip.is_ipv4() {
             return Err(PacketError::TwoFamilies { source_ip, destination_ip });
@@ -87,24 +108,36 @@ impl FromStr for Asked {
     }
 }
 
-fn parse(text: &str) -> Option<Asked> {
-    let (left, right) = text.split_once('>')?;
+fn parse(text: &str) -> Result<Asked, PacketError> {
+    let no_packet = || PacketError::NoPacket(text.to_owned());
+    let (left, right) = text.split_once('>').ok_or_else(no_packet)?;
     let left: Vec<_> = left.split_whitespace().collect();
     let right: Vec<_> = right.split_whitespace().collect();
-    let [protocol, source] = left.as_slice() else { return None };
-    let (destination, origin) = match right.as_slice() {
-        [destination] => (destination, None),
-        [destination, "in", name] => (destination, Some(Origin::Interface((*name).to_owned()))),
-        [destination, "from", "node"] | [destination, "from", "the", "node"] => {
-            (destination, Some(Origin::Node))
-        }
-        [destination, "from", "pod"] => (destination, Some(Origin::Pod)),
-        [destination, "from", "outside"] => (destination, Some(Origin::Outside)),
-        _ => return None,
+    let ([protocol, source], [destination, origin @ ..]) = (left.as_slice(), right.as_slice())
+    else {
+        return Err(no_packet());
     };
-    let protocol = Protocol::ALL.into_iter().find(|p| p.name() == protocol.to_lowercase())?;
-    let destination = destination.parse().ok()?;
-    Some(Asked { protocol, source: source_address(source)?, destination, origin })
+    let lower = protocol.to_lowercase();
+    let protocol = Protocol::ALL.into_iter().find(|p| p.name() == lower);
+    let (source_address, destination_address) = (source_address(source), destination.parse());
+    Ok(Asked {
+        protocol: protocol.ok_or(PacketError::NoProtocol(lower))?,
+        source: source_address.ok_or_else(|| PacketError::NoSource((*source).to_owned()))?,
+        destination: destination_address
+            .map_err(|_| PacketError::NoDestination((*destination).to_owned()))?,
+        origin: way_in(origin)?,
+    })
+}
+
+fn way_in(words: &[&str]) -> Result<Option<Origin>, PacketError> {
+    Ok(Some(match words {
+        [] => return Ok(None),
+        ["in", name] => Origin::Interface((*name).to_owned()),
+        ["from", "node"] | ["from", "the", "node"] => Origin::Node,
+        ["from", "pod"] => Origin::Pod,
+        ["from", "outside"] => Origin::Outside,
+        _ => return Err(PacketError::NoOrigin(words.join(" "))),
+    }))
 }
 
 /// An address with or without a port; brackets around IPv6 where there is one.
@@ -129,6 +162,10 @@ impl Asked {
 
     fn ingress(&self, node: &Node) -> Result<Ingress, PacketError> {
         let interface = |name: &str| Ok(Ingress::Interface(name.to_owned()));
+        let outside = |is_of_pods: &dyn Fn(&str) -> bool| {
+            let [first, second] = INTERFACES;
+            interface(if is_of_pods(first) { second } else { first })
+        };
         let address = self.source.ip();
         match (&self.origin, &node.local_detector) {
             (Some(Origin::Interface(name)), _) => interface(name),
@@ -147,7 +184,11 @@ impl Asked {
             (None, LocalDetector::InterfacePrefix(prefix)) => {
                 Err(PacketError::OriginNeeded { how: format!("names that begin with {prefix}") })
             }
-            _ => interface(INTERFACE),
+            (_, LocalDetector::InterfacePrefix(prefix)) => {
+                outside(&|name| name.starts_with(prefix))
+            }
+            (_, LocalDetector::Bridge(bridge)) => outside(&|name| name == bridge),
+            _ => outside(&|_| false),
         }
     }
 }
@@ -170,8 +211,21 @@ mod tests {
             assert_eq!(asked.source.to_string(), source);
             assert_eq!(asked.origin, origin.map(|name| Origin::Interface(name.to_owned())));
         }
-        for text in ["", "tcp 10.0.0.1 > 10.0.0.2", "icmp 10.0.0.1 > 10.0.0.2:80", "tcp a > b:1"] {
-            assert_eq!(text.parse::<Asked>(), Err(PacketError::NoPacket(text.to_owned())));
+        for (text, error) in [
+            ("", PacketError::NoPacket(String::new())),
+            ("tcp 10.0.0.1 >", PacketError::NoPacket("tcp 10.0.0.1 >".to_owned())),
+            ("tcp 10.0.0.1 > 10.0.0.2", PacketError::NoDestination("10.0.0.2".to_owned())),
+            ("tcp 10.0.0.1 > web:80", PacketError::NoDestination("web:80".to_owned())),
+            (
+                "tcp 10.0.0.1 > 10.0.0.2:65536",
+                PacketError::NoDestination("10.0.0.2:65536".to_owned()),
+            ),
+            ("icmp 10.0.0.1 > 10.0.0.2:80", PacketError::NoProtocol("icmp".to_owned())),
+            ("tcp a > 10.0.0.2:80", PacketError::NoSource("a".to_owned())),
+            ("tcp 10.0.0.1 > 10.0.0.2:80 in", PacketError::NoOrigin("in".to_owned())),
+            ("tcp 10.0.0.1 > 10.0.0.2:80 from mars", PacketError::NoOrigin("from mars".to_owned())),
+        ] {
+            assert_eq!(text.parse::<Asked>(), Err(error));
         }
         let mixed = "tcp 10.0.0.1 > [fd00::1]:80".parse::<Asked>();
         assert!(matches!(mixed, Err(PacketError::TwoFamilies { .. })));
@@ -203,6 +257,9 @@ mod tests {
         assert!(matches!(open, Err(PacketError::OriginNeeded { .. })));
         let pod = asked("tcp 10.0.0.1 > 10.0.0.2:80 from pod").on(&node);
         assert_eq!(pod.map(|p| p.ingress), Ok(Ingress::Interface("veth0".to_owned())));
+        node.local_detector = LocalDetector::InterfacePrefix("eth".to_owned());
+        let stranger = asked("tcp 10.0.0.1 > 10.0.0.2:80 from outside").on(&node);
+        assert_eq!(stranger.map(|p| p.ingress), Ok(Ingress::Interface("wan0".to_owned())));
         let block = "10.1.0.0/16".parse().expect("a block");
         node.local_detector = LocalDetector::SourceBlock(block);
         let stranger = asked("tcp 10.0.0.1 > 10.0.0.2:80 from pod").on(&node);
