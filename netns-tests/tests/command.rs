@@ -202,3 +202,134 @@ fn a_kernel_without_ipvs_is_told_so() {
     assert_eq!(output.status.code(), Some(2), "{words}");
     assert!(words.contains("ip_vs"), "{words}");
 }
+
+/// What the examples of the help take to be there, and a machine for tests may not have: each
+/// word stands for the same where it matters.
+const STAND_INS: [(&str, &str); 5] = [
+    ("sudo", "exec \"$@\""),
+    ("kubectl", "cat svc.yaml"),
+    ("iptables-save", "exec iptables-legacy-save"),
+    ("man", "cat"),
+    ("jq", "cat"),
+];
+
+/// A folder with everything that examples name, gone when dropped.
+struct Desk(PathBuf);
+
+impl Desk {
+    fn new() -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = std::env::temp_dir().join(format!("nfc-examples-{}", std::process::id()));
+        let folders = ["bin", "old", "new", "manifests", "examples", ".zfunc"];
+        for name in folders.iter().chain(&[".config/fish/completions"]) {
+            std::fs::create_dir_all(folder.join(name)).expect("a folder");
+        }
+        for (name, line) in STAND_INS {
+            let path = folder.join("bin").join(name);
+            std::fs::write(&path, format!("#!/bin/sh\n{line}\n")).expect("written");
+            let mode = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(&path, mode).expect("it can be run");
+        }
+        let copy = |from: &str, to: &str| {
+            std::fs::copy(root().join("examples").join(from), folder.join(to)).expect("copied");
+        };
+        for to in ["svc.yaml", "old.yaml", "examples/web.yaml", "old/a.yaml", "manifests/a.yaml"] {
+            copy("web.yaml", to);
+        }
+        for to in ["new.yaml", "new/a.yaml", "examples/aks.yaml"] {
+            copy("aks.yaml", to);
+        }
+        Self(folder)
+    }
+
+    /// Runs a line in `node`, with `lab` for the namespace that examples call so.
+    fn run(&self, line: &str, node: &Named, lab: &str) -> (Option<i32>, String) {
+        let here = self.0.display().to_string();
+        let line = line
+            .replace("--netns lab", &format!("--netns {lab}"))
+            .replace("--for 10", "--for 1")
+            .replace("/etc/bash_completion.d", &here)
+            .replace("/usr/local/share/man", &here);
+        let nfc = nfc();
+        let tools = nfc.parent().expect("a folder").display();
+        let inherited = std::env::var("PATH").unwrap_or_default();
+        // One never ends by itself.
+        let seconds = if is_endless(&line) { "3" } else { "60" };
+        let output = Command::new("ip")
+            .args(["netns", "exec", &node.0, "timeout", seconds, "bash", "-c", &line])
+            .current_dir(&self.0)
+            .env("PATH", format!("{here}/bin:{tools}:{inherited}:/usr/sbin:/sbin"))
+            .env("HOME", &self.0)
+            .stdin(Stdio::null())
+            .output()
+            .expect("ip netns exec");
+        (output.status.code(), text(&output.stderr))
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The examples in a subcommand's help, each on a line of its own.
+fn examples(subcommand: &str) -> Vec<String> {
+    let args = if subcommand.is_empty() { vec!["--help"] } else { vec![subcommand, "--help"] };
+    let help = text(&run(&args, "").stdout);
+    let shown = help.lines().skip_while(|line| *line != "Examples:").skip(1);
+    let shown: Vec<_> = shown.take_while(|line| !line.is_empty()).map(str::trim).collect();
+    shown.join("\n").replace("\\\n", " ").lines().map(str::to_owned).collect()
+}
+
+/// Whether an example may end so: some find what they look for, and some never end.
+fn is_good_end(line: &str, code: Option<i32>, words: &str) -> bool {
+    match code {
+        Some(0) => true,
+        Some(1) => {
+            line.contains("nfc doctor")
+                || line.contains("nfc check")
+                || words.contains("--watch draws on a terminal")
+        }
+        Some(4) => line.contains("nfc diff") || line.contains("--dry-run"),
+        Some(124) => is_endless(line),
+        _ => false,
+    }
+}
+
+fn is_endless(line: &str) -> bool {
+    line.contains("while sleep")
+}
+
+#[test]
+fn every_example_in_the_help_runs() {
+    let features = [
+        Feature::Namespaces,
+        Feature::Nftables,
+        Feature::NftTool,
+        Feature::IptablesV4,
+        Feature::IptablesV6,
+    ];
+    if !need("every example in the help runs", &features) {
+        return;
+    }
+    let desk = Desk::new();
+    let subcommands = ["compile", "apply", "explain", "diff", "check", "lab", "doctor", "inspect"];
+    let others = ["", "delete", "completions", "man"];
+    let mut ran = 0;
+    for subcommand in subcommands.iter().chain(&others) {
+        let (node, lab) = (Named::new(), Named::new());
+        let prepared = "for b in nft iptables; do nfc apply -b $b svc.yaml; \
+                        nfc apply -b $b --netns lab svc.yaml; done";
+        let (code, words) = desk.run(prepared, &node, &lab.0);
+        assert_eq!(code, Some(0), "{words}");
+        // The namespace is there already: one that is made inside of another is seen there only.
+        let lines = examples(subcommand).into_iter().filter(|line| !line.contains("netns add"));
+        for line in lines {
+            let (code, words) = desk.run(&line, &node, &lab.0);
+            assert!(is_good_end(&line, code, &words), "{line}\n{code:?}\n{words}");
+            ran += 1;
+        }
+    }
+    assert!(ran > 40, "only {ran} examples ran");
+}

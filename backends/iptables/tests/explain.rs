@@ -110,6 +110,26 @@ fn a_policy_and_unknown_rules_count_where_a_packet_meets_them() {
     assert!(error.what.contains("--match-set"), "{error}");
 }
 
+/// Each chain halves its packets and sends both halves to the next one.
+#[test]
+fn ways_that_double_are_given_up() {
+    let mut listing = String::from("*nat\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -j C0\n");
+    for i in 0..60 {
+        let to = format!("-j C{}", i + 1);
+        let halves = format!("-A C{i} -m statistic --mode random --probability 0.5 {to}\n");
+        listing.push_str(&format!(":C{i} - [0:0]\n{halves}-A C{i} {to}\n"));
+    }
+    listing.push_str(":C60 - [0:0]\n-A C60 -p tcp -j DNAT --to-destination 10.0.0.1:80\nCOMMIT\n");
+    let packet = Packet {
+        protocol: nfc_ir::Protocol::Tcp,
+        source: "10.0.0.9:40000".parse().expect("an address"),
+        destination: "10.96.0.10:80".parse().expect("an address"),
+        ingress: nfc_ir::Ingress::Interface("eth0".to_owned()),
+    };
+    let error = Iptables.explain(&listing, &[], &packet).expect_err("too many ways");
+    assert!(error.what.contains("more ways"), "{error}");
+}
+
 #[test]
 fn the_rules_of_the_other_family_are_refused() {
     let packet = Packet {

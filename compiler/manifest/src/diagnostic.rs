@@ -5,6 +5,7 @@
 //!
 //! Invariant: knows texts and places, and no Kubernetes.
 
+use crate::name::printable;
 use crate::place::{Lines, Span, View};
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
@@ -17,6 +18,8 @@ use std::ops::Range;
 pub struct Diagnostic {
     /// Where it is, unless it is in the settings.
     pub place: Option<Place>,
+    /// How many bytes are meant there.
+    pub length: usize,
     /// What is wrong, in one line.
     pub title: String,
     /// What was expected there.
@@ -111,10 +114,10 @@ impl Diagnostic {
             };
         }
         if let Some(within) = &self.within {
-            main = main.element(Level::NOTE.no_name().message(format!("in {within}")));
+            main = main.element(Level::NOTE.no_name().message(printable(&format!("in {within}"))));
         }
         if let Some(help) = &self.help {
-            main = main.element(Level::HELP.message(help.as_str()));
+            main = main.element(Level::HELP.message(printable(help)));
         }
         render_group(main, colour)
     }
@@ -156,7 +159,7 @@ impl Excerpt {
 
     /// The same for a line that is cut, in which the renderer could not count columns.
     fn in_words<'a>(&'a self, group: Group<'a>, label: &'a str) -> Group<'a> {
-        let near = Level::NOTE.no_name().message(format!("near `{}`", self.text));
+        let near = Level::NOTE.no_name().message(printable(&format!("near `{}`", self.text)));
         group.element(self.place.origin()).element(note(label)).element(near)
     }
 }
@@ -263,6 +266,7 @@ impl Finding {
         });
         Diagnostic {
             place: (self.span != Span::NOWHERE).then(|| self.span.place(names)),
+            length: self.span.length as usize,
             title: self.title,
             label: self.label,
             within: self.within,

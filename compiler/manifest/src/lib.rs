@@ -47,6 +47,7 @@ mod json;
 mod list;
 mod load;
 mod meta;
+mod name;
 mod node;
 mod place;
 mod reader;

@@ -7,6 +7,7 @@ use crate::config;
 use crate::diagnostic::{Diagnostic, Finding};
 use crate::list::Object;
 use crate::meta::ObjectName;
+use crate::name::shown;
 use crate::node;
 use crate::place::{Span, View, count};
 use crate::reader::Reader;
@@ -167,6 +168,33 @@ pub fn read_settings(document: &Document) -> Result<(Settings, Vec<Warning>), Ve
     Ok((settings.unwrap_or_default(), warnings))
 }
 
+/// The kinds that are read in one version only.
+const VERSIONS: [(&str, &str); 4] = [
+    ("Service", "v1"),
+    ("EndpointSlice", "discovery.k8s.io/v1"),
+    ("Endpoints", "v1"),
+    ("Node", "v1"),
+];
+
+/// The version in which `kind` would be read, when `version` is none or another one of the
+/// same group. A kind of the same name in another group, as Knative's Service, is none of ours.
+fn known_version(kind: &str, version: &str) -> Option<&'static str> {
+    fn group(version: &str) -> &str {
+        version.rsplit_once('/').map_or("", |(group, _)| group)
+    }
+    let (_, known) = VERSIONS.iter().find(|(name, _)| *name == kind)?;
+    (version.is_empty() || group(version) == group(known)).then_some(*known)
+}
+
+fn of_another_version(tree: &Tree<'_>, kind: &str, known: &str) -> Finding {
+    let (span, title) = match tree.field("apiVersion") {
+        Some(version) => (version.span, format!("this version of {kind} is not known")),
+        None => (tree.span, format!("this {kind} has no apiVersion")),
+    };
+    Finding::new(span, title, format!("expected `apiVersion: {known}`"))
+        .help(format!("write `apiVersion: {known}`, in which kubectl prints it"))
+}
+
 fn config_in_map<'a>(tree: &'a Tree<'_>) -> Option<&'a str> {
     tree.field("data")?.field(config::KEY)?.as_text()
 }
@@ -225,6 +253,9 @@ impl Input {
             (config::KIND, _) => {
                 reader.warn(Warning::StrayConfiguration { place: reader.place(tree.span) });
             }
+            (kind, version) if let Some(known) = known_version(kind, version) => {
+                reader.find(of_another_version(tree, kind, known));
+            }
             (kind, version) => {
                 self.counts.other_objects += 1;
                 let version = if version.is_empty() { "no apiVersion" } else { version };
@@ -271,7 +302,7 @@ impl Input {
 fn described(object: &Object<'_, '_>) -> String {
     let text = |key| {
         let metadata = object.tree.field("metadata");
-        metadata.and_then(|m| m.field(key)).and_then(Tree::as_text)
+        metadata.and_then(|m| m.field(key)).and_then(Tree::as_text).map(shown)
     };
     let kind = &object.kind;
     match (text("namespace"), text("name")) {

@@ -3,6 +3,7 @@
 //! Invariant: knows `metadata` and nothing else of an object.
 
 use crate::diagnostic::Finding;
+use crate::name::NameForm;
 use crate::place::{At, Span};
 use crate::reader::{Fields, Reader};
 use std::fmt;
@@ -70,12 +71,16 @@ impl<'a, 't> Meta<'a, 't> {
             reader.find(missing(object.key_span("metadata")));
             return None;
         };
-        let name = reader.text(tree)?;
-        if name.value.is_empty() {
-            reader.find(missing(name.span));
+        if tree.is_text("") {
+            reader.find(missing(tree.span));
             return None;
         }
-        let namespace = fields.optional_text(reader, "namespace");
+        let form = match kind {
+            "Service" | "Endpoints" => NameForm::Label,
+            _ => NameForm::Subdomain,
+        };
+        let namespace = fields.optional_name(reader, "namespace", NameForm::Label);
+        let name = reader.name(tree, form)?;
         Some(Self {
             kind,
             name: ObjectName {

@@ -8,6 +8,7 @@
 
 use crate::address::{AddressError, parse_address, parse_block};
 use crate::diagnostic::{Finding, Place};
+use crate::name::{NameForm, shown};
 use crate::place::{At, Span, View};
 use crate::report::Report;
 use crate::tree::{Entry, Tree, Value, path};
@@ -117,6 +118,20 @@ impl<'r> Reader<'r> {
             _ => return self.mismatch(tree, "a text"),
         };
         Some(At { value, span: tree.span })
+    }
+
+    /// The name of an object or a port.
+    pub(crate) fn name<'a>(&mut self, tree: &'a Tree<'_>, form: NameForm) -> Option<At<&'a str>> {
+        let name = self.text(tree)?;
+        if form.admits(name.value) {
+            return Some(name);
+        }
+        let title = format!("`{}` is not a valid name", shown(name.value));
+        self.find(
+            Finding::new(tree.span, title, form.expected())
+                .help("the API server refuses such names; letters and digits begin and end one"),
+        );
+        None
     }
 
     /// Any scalar as it was written: `10.0` is no text for YAML, but the beginning of an
@@ -317,6 +332,17 @@ impl<'a, 't> Fields<'a, 't> {
         text.filter(|t| !t.value.is_empty())
     }
 
+    /// The name under `key`; an empty one is absent.
+    pub(crate) fn optional_name(
+        &self,
+        reader: &mut Reader<'_>,
+        key: &str,
+        form: NameForm,
+    ) -> Option<At<&'a str>> {
+        let tree = self.get(key).filter(|tree| !tree.is_text(""))?;
+        reader.name(tree, form)
+    }
+
     /// The truth value under `key`.
     pub(crate) fn truth(&self, reader: &mut Reader<'_>, key: &str) -> Option<bool> {
         self.get(key).and_then(|tree| reader.truth(tree))
@@ -375,7 +401,7 @@ pub(crate) fn one_of(words: &[&str]) -> String {
 }
 
 /// YAML 1.1 knows more truth values than YAML 1.2, and kubectl reads YAML 1.1.
-fn truth(text: &str) -> Option<bool> {
+pub(crate) fn truth(text: &str) -> Option<bool> {
     match text {
         "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Some(true),
         "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => Some(false),

@@ -4,6 +4,7 @@
 
 use crate::diagnostic::Finding;
 use crate::meta::{Meta, ObjectName};
+use crate::name::NameForm;
 use crate::place::{At, Span};
 use crate::reader::{Fields, Reader};
 use crate::tree::Tree;
@@ -357,7 +358,7 @@ fn port(
 ) -> Option<ServicePort> {
     let fields = reader.fields(tree)?;
     fields.check(reader, &PORT_FIELDS);
-    let name = fields.optional_text(reader, "name");
+    let name = fields.optional_name(reader, "name", NameForm::Label);
     let protocol = fields.word(reader, "protocol", &PROTOCOLS);
     let node_port = fields.get("nodePort").and_then(|at| {
         let value = reader.optional_port(at)?;
@@ -380,11 +381,17 @@ fn port(
         );
         return None;
     };
+    let span = name.map_or(number.span, |n| n.span);
+    let number = reader.port(number);
+    // What its name was meant to be is not known, so it is not taken for one without a name.
+    if name.is_none() && fields.get("name").is_some_and(|name| !name.is_text("")) {
+        return None;
+    }
     Some(ServicePort {
         name: name.map_or("", |n| n.value).to_owned(),
-        span: name.map_or(number.span, |n| n.span),
+        span,
         protocol: protocol.unwrap_or(Protocol::Tcp),
-        port: reader.port(number)?,
+        port: number?,
         node_port,
     })
 }

@@ -7,6 +7,7 @@
 use crate::address::parse_address;
 use crate::diagnostic::Finding;
 use crate::meta::{Meta, ObjectName};
+use crate::name::NameForm;
 use crate::place::{At, Span};
 use crate::reader::{Fields, Reader};
 use crate::service::PROTOCOLS;
@@ -232,7 +233,7 @@ fn names(reader: &mut Reader<'_>, hints: Fields<'_, '_>, key: &str) -> BTreeSet<
 fn port(reader: &mut Reader<'_>, tree: &Tree<'_>, meta: &Meta<'_, '_>) -> Option<SlicePort> {
     let fields = reader.fields(tree)?;
     fields.check(reader, &PORT_FIELDS);
-    let name = fields.optional_text(reader, "name");
+    let name = fields.optional_name(reader, "name", NameForm::Label);
     let protocol = fields.word(reader, "protocol", &PROTOCOLS);
     let errors_before = reader.findings().len();
     let number = fields.get("port").and_then(|port| reader.optional_port(port));

@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A text and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +72,8 @@ impl<'s> Source<'s> {
                 Ok(file) => Ok(Box::new(file)),
                 Err(error) => Err(self.failed(error)),
             },
+            // A second reader would find it empty, and take that for an input without objects.
+            From::Stdin if STDIN_TAKEN.swap(true, Ordering::Relaxed) => Err(SourceError::Taken),
             From::Stdin => Ok(Box::new(io::stdin())),
         }
     }
@@ -92,6 +95,11 @@ impl<'s> Source<'s> {
 
 const STDIN: &str = "<stdin>";
 
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// Whether standard input was opened.
+static STDIN_TAKEN: AtomicBool = AtomicBool::new(false);
+
 /// Why an input could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -109,6 +117,9 @@ pub enum SourceError {
         /// The file.
         path: PathBuf,
     },
+    /// `-` stands twice.
+    #[error("standard input can be read once, and `-` stands twice; give one of them as a file")]
+    Taken,
     /// A directory without any file of the endings that are read.
     #[error("{} holds no file named *.yaml, *.yml or *.json", .path.display())]
     Nothing {
@@ -172,8 +183,12 @@ pub fn read_file(path: &Path) -> Result<Document, SourceError> {
     let source = Source::at(path);
     let mut bytes = Vec::new();
     source.open()?.read_to_end(&mut bytes).map_err(|error| source.failed(error))?;
-    let text = String::from_utf8(bytes)
+    let mut text = String::from_utf8(bytes)
         .map_err(|_| SourceError::NotText { path: PathBuf::from(source.name()) })?;
+    // Some editors put this in front; in the columns of a line it counts for nothing.
+    if text.starts_with(BYTE_ORDER_MARK) {
+        text.remove(0);
+    }
     Ok(Document { name: source.name, text })
 }
 

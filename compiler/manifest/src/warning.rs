@@ -3,6 +3,7 @@
 //! Invariant: values and their words; who finds them is of no concern here.
 
 use crate::diagnostic::Place;
+use crate::name::printable;
 use nfc_ir::{Family, Protocol, Shadowed};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -152,7 +153,7 @@ pub fn render_warnings(warnings: &[Warning]) -> String {
         let count = seen.entry(warning.kind()).or_default();
         *count += 1;
         if *count <= SHOWN_MAX {
-            let _ = writeln!(text, "warning: {warning}");
+            let _ = writeln!(text, "warning: {}", printable(&warning.to_string()));
         }
     }
     for (kind, count) in seen {

@@ -7,6 +7,7 @@
 use crate::diagnostic::Place;
 use crate::load::WINDOW_BYTES;
 use crate::place::Span;
+use crate::reader::truth;
 use crate::report::Report;
 use crate::source::{Document, Source};
 use crate::split::each_object;
@@ -80,6 +81,12 @@ impl Written {
             WrittenValue::Scalar(text) => Some(text),
             _ => None,
         }
+    }
+
+    /// Whether it is true, when it is one of YAML's words for true and false.
+    #[must_use]
+    pub fn truth(&self) -> Option<bool> {
+        self.text().and_then(truth)
     }
 }
 

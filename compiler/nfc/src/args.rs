@@ -32,9 +32,10 @@ kubectl can be fed in as it is.")]
 #[command(after_long_help = "\
 Examples:
   nfc compile --backend nft svc.yaml
-  kubectl get services,endpointslices,nodes -A -o yaml | nfc compile --backend iptables --node worker-1 -
-  sudo nfc apply --backend nft --netns lab --cluster-cidr 10.244.0.0/16 manifests/
-  sudo nfc delete --backend nft --netns lab
+  kubectl get services,endpointslices,nodes -A -o yaml \\
+      | nfc compile --backend iptables --node worker-1 -
+  sudo nfc apply --netns lab --cluster-cidr 10.244.0.0/16 manifests/
+  sudo nfc delete --netns lab
   nfc explain 'tcp 10.244.1.5 > 10.96.45.123:80' svc.yaml
   nfc diff old.yaml new.yaml
   nfc check manifests/
@@ -43,7 +44,8 @@ Examples:
   sudo nfc inspect --watch
   sudo nfc man /usr/local/share/man/man1
 
-Exit codes: 0 done, 1 input refused, 2 the environment lacks something, 3 the kernel refused.")]
+Exit codes: 0 done, 1 input refused, 2 the environment lacks something, 3 the kernel refused,
+4 what diff compared differs.")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -74,8 +76,12 @@ pub(crate) enum Command {
 #[command(after_long_help = "\
 Examples:
   nfc compile --backend nft examples/web.yaml | sudo nft -f -
-  nfc compile --backend iptables --family ipv4 svc.yaml | sudo iptables-legacy-restore --noflush
-  sudo iptables-legacy-save > now; nfc compile --backend iptables --replacing now svc.yaml")]
+  nfc compile --backend iptables --family ipv4 svc.yaml \\
+      | sudo iptables-legacy-restore --noflush
+  sudo iptables-legacy-save > now
+  nfc compile --backend iptables --family ipv4 --replacing now svc.yaml
+
+Exit codes: 0 printed, 1 input refused.")]
 pub(crate) struct Compile {
     #[command(flatten)]
     pub(crate) backend: BackendArg,
@@ -102,7 +108,12 @@ pub(crate) struct Compile {
 Examples:
   sudo nfc apply --backend nft examples/web.yaml
   sudo nfc apply --backend nft --layout constant-time --full examples/web.yaml
-  sudo ip netns add lab; sudo nfc apply --backend nft --netns lab --timings examples/web.yaml")]
+  sudo ip netns add lab
+  sudo nfc apply --netns lab --timings examples/web.yaml
+  sudo nfc apply --netns lab --dry-run examples/aks.yaml
+
+Exit codes: 0 loaded, 1 input refused, 2 the environment lacks something, 3 the kernel refused;
+4 when --dry-run finds something to do.")]
 pub(crate) struct Apply {
     #[command(flatten)]
     pub(crate) backend: BackendArg,
@@ -129,7 +140,10 @@ pub(crate) struct Apply {
 #[command(after_long_help = "\
 Examples:
   sudo nfc delete --backend nft
-  sudo nfc delete --backend iptables --family ipv4 --netns lab")]
+  sudo nfc delete --backend iptables --family ipv4 --netns lab
+
+Exit codes: 0 deleted, 1 the arguments are refused, 2 the environment lacks something, 3 the
+kernel refused.")]
 pub(crate) struct Delete {
     #[command(flatten)]
     pub(crate) backend: BackendArg,
@@ -249,12 +263,14 @@ struct SettingArgs {
     /// Addresses of the node, the primary one of each family first [default: those of the
     /// Node object].
     #[arg(long, value_name = "IP", value_delimiter = ',')]
+    #[arg(value_parser = nfc_manifest::parse_address)]
     node_ip: Option<Vec<IpAddr>>,
     /// The node's zone [default: that of the Node object].
     #[arg(long, value_name = "ZONE")]
     zone: Option<String>,
     /// The blocks of pod addresses, one for each family.
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    #[arg(value_parser = nfc_manifest::parse_block)]
     cluster_cidr: Option<Vec<IpNet>>,
     /// How traffic of the node's own pods is told apart: ClusterCIDR, NodeCIDR,
     /// BridgeInterface or InterfaceNamePrefix.
@@ -283,6 +299,7 @@ struct SettingArgs {
     iptables_localhost_nodeports: Option<bool>,
     /// Blocks that cluster IPs are taken from [default: those of ServiceCIDR objects].
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    #[arg(value_parser = nfc_manifest::parse_block)]
     service_cidrs: Option<Vec<IpNet>>,
     /// How IPVS picks a real server: rr, wrr, lc, wlc, sh, mh, sed, nq ... [default: rr].
     #[arg(long, value_name = "SCHEDULER")]

@@ -7,6 +7,7 @@ use crate::{Exit, print, read_documents, read_settings};
 use clap::{Args, ValueEnum};
 use nfc::check;
 use nfc_ir::ProxyMode;
+use nfc_manifest::Document;
 
 /// Tell what kube-proxy would make of manifests that their author may not expect
 ///
@@ -17,7 +18,8 @@ use nfc_ir::ProxyMode;
 #[command(after_long_help = "\
 Examples:
   nfc check manifests/
-  kubectl get services,endpointslices,nodes,servicecidrs -A -o yaml | nfc check --node worker-1 -
+  kubectl get services,endpointslices,nodes,servicecidrs -A -o yaml \\
+      | nfc check --node worker-1 -
   nfc check --output sarif manifests/ > nfc.sarif
 
 Exit codes: 0 nothing worse than warnings was found, 1 errors were found or the input cannot be
@@ -52,6 +54,9 @@ pub(crate) fn run(args: &Check) -> Result<(), Exit> {
     let settings = read_settings(&args.input)?.overridden(&args.input.overrides());
     let documents = read_documents(&args.input.files)?;
     let mut findings = check::check(&documents, &settings.for_mode(ProxyMode::Nftables));
+    if findings.is_empty() && !has_services(&documents) {
+        eprintln!("warning: the input has no Service, so there is nothing to check");
+    }
     findings.retain(|finding| !args.ignore.iter().any(|code| code == finding.rule.code));
     print(&match args.output {
         Form::Text => check::text(&findings, &documents),
@@ -59,4 +64,9 @@ pub(crate) fn run(args: &Check) -> Result<(), Exit> {
         Form::Sarif => format!("{:#}\n", check::sarif(&findings)),
     })?;
     if check::has_errors(&findings) { Err(Exit::Input) } else { Ok(()) }
+}
+
+/// Whether there is anything to check; asked where nothing was found.
+fn has_services(documents: &[Document]) -> bool {
+    nfc_manifest::written(documents).iter().any(|object| object.kind == "Service")
 }

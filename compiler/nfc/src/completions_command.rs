@@ -12,7 +12,7 @@ use clap_complete::Shell;
 #[command(after_long_help = "\
 Examples:
   source <(nfc completions bash)          # in this shell only
-  sudo sh -c 'nfc completions bash > /usr/share/bash-completion/completions/nfc'
+  sudo sh -c 'nfc completions bash > /etc/bash_completion.d/nfc'
   nfc completions zsh > ~/.zfunc/_nfc     # a folder of $fpath
   nfc completions fish > ~/.config/fish/completions/nfc.fish")]
 pub(crate) struct Completions {

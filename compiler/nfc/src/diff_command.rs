@@ -23,8 +23,8 @@ use std::path::PathBuf;
 /// commands of ipvsadm.
 ///
 /// With --live the rules that nfc has in the kernel stand in for the old Services, and the
-/// patch is the one that `nfc apply` would carry out. nft compares all that it finds there;
-/// iptables writes its chains anew whatever they hold.
+/// patch is the one that `nfc apply` would carry out. nft and ipvs compare all that they find
+/// there; iptables writes its chains anew whatever they hold.
 #[derive(Debug, Args)]
 #[command(
     override_usage = "nfc diff [OPTIONS] <OLD> <NEW>\n       nfc diff [OPTIONS] --live <NEW>"
@@ -36,7 +36,8 @@ use std::path::PathBuf;
 Examples:
   nfc diff old.yaml new.yaml
   nfc diff -b nft -b iptables --family ipv4 old/ new/
-  kubectl get services,endpointslices -A -o yaml | sudo nfc diff --live --netns lab -
+  kubectl get services,endpointslices -A -o yaml \\
+      | sudo nfc diff --live --netns lab -
 
 Exit codes: 0 no difference, 4 there is one; 1 input refused, 2 the environment lacks something,
 3 the kernel refused. Only 0 and 4 say that the comparison was made.")]

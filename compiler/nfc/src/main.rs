@@ -5,7 +5,20 @@
 //!
 //! Invariant: the only place that prints or exits; what to print is worked out elsewhere.
 
-#![allow(clippy::print_stderr, reason = "this is where messages to people are printed")]
+/// Words to people, on standard error. These stand in for the standard library's macros of the
+/// same names, which panic where the reader of a pipe has seen enough: `2>&1 | head -1`.
+macro_rules! eprint {
+    ($($words:tt)*) => {{
+        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!($($words)*));
+    }};
+}
+
+/// The same, and the end of the line.
+macro_rules! eprintln {
+    ($($words:tt)*) => {
+        eprint!("{}\n", format_args!($($words)*))
+    };
+}
 
 mod args;
 mod check_command;
@@ -111,18 +124,26 @@ fn compile_onto(
     backend: &dyn AnyBackend,
     irs: &BTreeMap<Family, Ir>,
 ) -> Result<String, Exit> {
-    let only = irs.values().next().filter(|_| irs.len() == 1 && backend.name() == "iptables");
-    let Some(ir) = only else {
-        eprintln!(
-            "error: --replacing is for one address family of the iptables backend; \
-             add --family ipv4 or --family ipv6"
-        );
-        return Err(Exit::Input);
+    let refuse = |why: &str| {
+        eprintln!("error: {why}");
+        Exit::Input
+    };
+    if backend.name() != "iptables" {
+        return Err(refuse("--replacing is for iptables; add --backend iptables"));
+    }
+    let Some(ir) = irs.values().next().filter(|_| irs.len() == 1) else {
+        return Err(refuse("--replacing is for one family; add --family ipv4 or --family ipv6"));
     };
     let dump = nfc_manifest::source::read_file(dump).map_err(|error| {
         eprintln!("error: {error}");
         Exit::Input
     })?;
+    // A kernel without any rules has an empty dump.
+    let is_dump = dump.text.lines().any(|line| line.starts_with('*'));
+    if !is_dump && !dump.text.trim().is_empty() {
+        let name = &dump.name;
+        return Err(refuse(&format!("{name} is not what iptables-legacy-save prints")));
+    }
     let compiled = compile::compile_onto(&dump.text, ir);
     warn_unsupported(backend.name(), &compiled.unsupported);
     Ok(compiled.text)
@@ -194,8 +215,11 @@ fn read_services(input: &Input, backend: &dyn AnyBackend) -> Result<BTreeMap<Fam
     let settings = read_settings(input)?.overridden(&input.overrides()).for_mode(backend.mode());
     let loaded = load_manifests(&input.files, &settings)?;
     eprint!("{}", nfc_manifest::render_warnings(&loaded.warnings));
+    if loaded.irs.values().all(|ir| ir.services().is_empty()) {
+        let family = if input.family.is_some() { " in the family asked for" } else { "" };
+        eprintln!("warning: no Service of the input is proxied{family}: there is nothing to say");
+    }
     if loaded.irs.is_empty() {
-        eprintln!("warning: no Service of the input is proxied, so there is nothing to say");
         return Ok([(Family::Ipv4, Ir::empty(Family::Ipv4))].into());
     }
     Ok(loaded.irs)
@@ -240,7 +264,9 @@ fn read_settings(input: &Input) -> Result<Settings, Exit> {
 }
 
 fn flawed(diagnostics: &[Diagnostic]) -> Exit {
-    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    // As https://no-color.org has it, an empty value asks for nothing.
+    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let colour = io::stderr().is_terminal() && !is_unwanted;
     eprint!("{}", nfc_manifest::render_all(diagnostics, colour));
     Exit::Input
 }
@@ -276,17 +302,19 @@ fn warn_unsupported(backend: &str, unsupported: &[Unsupported]) {
     }
 }
 
-/// What was loaded, and below it what that changed.
+/// What was loaded, and below it what that changed and what has to wait.
 fn receipt(backend: &str, loaded: &load::Loaded) -> String {
     let ports = nfc::counted(loaded.services, "service port");
     let head = format!("{backend} {}: {ports}", loaded.family);
-    if loaded.unchanged {
-        return format!("{head}, unchanged\n");
-    }
     let (receipt, steps) = (&loaded.receipt, loaded.receipt.steps.len());
     let (bytes, elapsed) = (receipt.byte_count(), receipt.elapsed().as_secs_f64() * 1e3);
-    let changes: String = loaded.changes.iter().map(|change| format!("  {change}\n")).collect();
-    format!("{head}, {bytes} bytes in {steps} step(s), {elapsed:.1} ms\n{changes}")
+    let done = match loaded.unchanged {
+        true => "unchanged".to_owned(),
+        false => format!("{bytes} bytes in {steps} step(s), {elapsed:.1} ms"),
+    };
+    let lines = loaded.changes.iter().chain(&loaded.unfinished);
+    let lines: String = lines.map(|line| format!("  {line}\n")).collect();
+    format!("{head}, {done}\n{lines}")
 }
 
 /// Where the time went, one line for each part.

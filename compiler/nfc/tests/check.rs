@@ -88,6 +88,44 @@ fn programs_are_told_the_same() {
     assert_eq!(sarif["version"], "2.1.0");
 }
 
+/// SARIF names files by reference, in which not every letter can stand.
+#[test]
+fn names_of_files_become_references() {
+    let document = Document { name: "übel/a b.yaml".to_owned(), ..fixture("NFC-201") };
+    let sarif = sarif(&check(&[document], &settings()));
+    let results = sarif["runs"][0]["results"].as_array().expect("a list");
+    let mut files = results.iter().filter_map(|result| {
+        let place = &result["locations"][0]["physicalLocation"];
+        place["artifactLocation"]["uri"].as_str()
+    });
+    assert_eq!(files.next(), Some("%C3%BCbel/a%20b.yaml"));
+}
+
+/// What the reader suggests is better advice than what holds for every refused input.
+#[test]
+fn a_refused_input_comes_with_its_own_remedy() {
+    let misspelt = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n\
+                    spec: {clusterIP: 10.0.0.1, ports: [{port: 80, protocol: tcp}]}\n";
+    let document = Document { name: "x.yaml".to_owned(), text: misspelt.to_owned() };
+    let found = check(std::slice::from_ref(&document), &settings());
+    let refused = found.iter().find(|f| f.rule == rules::REFUSED).expect("refused");
+    assert_eq!(refused.remedy(), "did you mean `TCP`?");
+    let told = text(&found, std::slice::from_ref(&document));
+    assert!(told.contains("= help: did you mean `TCP`?") && told.contains("^^^\n"), "{told}");
+}
+
+/// YAML has more words for true than one.
+#[test]
+fn conditions_may_be_spelled_in_every_way_of_yaml() {
+    for (word, is_ready) in [("true", true), ("True", true), ("yes", true), ("no", false)] {
+        let text = fixture("NFC-202").text.replace("ready: false", &format!("ready: {word}"));
+        let document = Document { name: "x.yaml".to_owned(), text };
+        let found = check(&[document], &settings());
+        let codes: Vec<_> = found.iter().map(|f| f.rule.code).collect();
+        assert_eq!(!codes.contains(&"NFC-202"), is_ready, "{word}: {codes:?}");
+    }
+}
+
 #[test]
 fn the_docs_list_every_code() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/check.md");

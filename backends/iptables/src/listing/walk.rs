@@ -13,6 +13,10 @@ use nfc_backend::journey::{Course, Hook, ListingError, Place, Rules, Verdict, Vi
 /// As deep as chains may lead into each other before it is taken for a circle.
 const DEPTH_MAX: usize = 64;
 
+/// On so many ways a packet is followed. Chance picks from the endpoints of one Service; where
+/// it picks again and again, ways would double with every rule.
+const WAYS_MAX: usize = 100_000;
+
 /// The tables at each hook, in the order in which they are asked.
 fn tables(hook: Hook) -> &'static [&'static str] {
     match hook {
@@ -124,6 +128,9 @@ impl Walk<'_> {
                     Effect::Jump(to) => next.extend(self.lead(rule, to, taken, ended, depth)?),
                     Effect::Goto(to) => out.extend(self.lead(rule, to, taken, ended, depth)?),
                 }
+            }
+            if next.len() + out.len() + ended.len() > WAYS_MAX {
+                return Err(unknown(rule, "chance leads on more ways than can be followed"));
             }
             here = next;
         }

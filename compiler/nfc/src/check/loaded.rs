@@ -8,9 +8,9 @@ use nfc_manifest::{Diagnostic, Place, SliceProblem, Warning};
 
 /// The finding for an error.
 pub(super) fn of_diagnostic(diagnostic: &Diagnostic) -> Finding {
-    let Diagnostic { place, title, label, .. } = diagnostic;
-    let message = format!("{title}: {label}");
-    Finding { rule: rules::REFUSED, place: place.clone(), length: 1, message }
+    let Diagnostic { place, length, title, label, help, .. } = diagnostic;
+    let (message, place) = (format!("{title}: {label}"), place.clone());
+    Finding { rule: rules::REFUSED, place, length: *length, message, help: help.clone() }
 }
 
 /// The finding for a warning; none for what is no flaw of the input.
@@ -32,7 +32,7 @@ pub(super) fn of_warning(warning: &Warning) -> Option<Finding> {
         Some(place) => words.trim_start_matches(&format!("{place}: ")).to_owned(),
         None => words,
     };
-    Some(Finding { rule, place: place.cloned(), length: 1, message })
+    Some(Finding { rule, place: place.cloned(), length: 1, message, help: None })
 }
 
 fn of_slice(problem: &SliceProblem) -> &'static Rule {

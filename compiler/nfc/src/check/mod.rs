@@ -34,11 +34,19 @@ pub struct Finding {
     pub length: usize,
     /// What is wrong, with names and numbers.
     pub message: String,
+    /// What to do, where more is known than the rule says.
+    pub help: Option<String>,
 }
 
 impl Finding {
     fn new(rule: &'static Rule, place: &Place, length: usize, message: String) -> Self {
-        Self { rule, place: Some(place.clone()), length, message }
+        Self { rule, place: Some(place.clone()), length, message, help: None }
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn remedy(&self) -> &str {
+        self.help.as_deref().unwrap_or(self.rule.remedy)
     }
 }
 

@@ -205,5 +205,5 @@ impl<'a> Port<'a> {
 /// Whether a condition of an endpoint holds, or is taken to.
 pub(super) fn condition(endpoint: &Written, name: &str, default: bool) -> bool {
     let written = endpoint.field("conditions").and_then(|conditions| conditions.field(name));
-    written.and_then(Written::text).map_or(default, |text| text == "true")
+    written.and_then(Written::truth).unwrap_or(default)
 }

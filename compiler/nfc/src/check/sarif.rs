@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 /// The findings as plain JSON.
 #[must_use]
 pub fn document(findings: &[Finding]) -> Value {
-    let finding = |Finding { rule, place, message, .. }: &Finding| {
+    let finding = |finding: &Finding| {
+        let Finding { rule, place, message, .. } = finding;
         let place = place.as_ref();
         json!({
             "code": rule.code,
@@ -20,7 +21,7 @@ pub fn document(findings: &[Finding]) -> Value {
             "line": place.map(|place| place.line),
             "column": place.map(|place| place.column),
             "why": rule.why,
-            "remedy": rule.remedy,
+            "remedy": finding.remedy(),
         })
     };
     json!({ "findings": findings.iter().map(finding).collect::<Value>() })
@@ -67,8 +68,19 @@ fn result(Finding { rule, place, message, .. }: &Finding) -> Value {
 fn location(place: &Place) -> Value {
     json!({
         "physicalLocation": {
-            "artifactLocation": { "uri": place.file },
+            "artifactLocation": { "uri": uri(&place.file) },
             "region": { "startLine": place.line, "startColumn": place.column },
         },
     })
+}
+
+/// A file's name as a reference of RFC 3986, in which blanks, `<` and letters beyond ASCII
+/// cannot stand.
+fn uri(file: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    let encoded = |byte: u8| match plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    file.bytes().map(encoded).collect()
 }

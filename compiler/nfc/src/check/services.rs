@@ -7,6 +7,7 @@ use super::rules::{self, Rule};
 use super::{Case, Finding};
 use nfc_ir::{TrafficPolicy, select};
 use nfc_manifest::Written;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// The node ports that the API server gives by default (`--service-node-port-range`).
@@ -118,16 +119,20 @@ fn endpoints(case: &Case<'_>, report: &mut Report<'_, '_>) {
         condition(endpoint, "ready", true) || is_last_resort
     };
     if !endpoints.iter().any(can_answer) {
-        report
-            .whole(rules::NOTHING_READY, &format!("has {} endpoints, none ready", endpoints.len()));
+        let words = match endpoints.len() {
+            1 => "has one endpoint, which is not ready".to_owned(),
+            count => format!("has {count} endpoints, none ready"),
+        };
+        report.whole(rules::NOTHING_READY, &words);
     }
     for port in report.service.ports() {
         let matching: Vec<_> =
             slices.iter().flat_map(|s| s.ports()).filter(|p| p.is(port)).collect();
         if matching.is_empty() {
-            let has: Vec<_> = slices.iter().flat_map(|s| s.ports()).map(Port::described).collect();
-            let words =
-                format!("has a port {}, its slices have {}", port.described(), has.join(", "));
+            let has = slices.iter().flat_map(|s| s.ports()).map(Port::described);
+            let has: Vec<_> = has.collect::<BTreeSet<_>>().into_iter().collect();
+            let has = if has.is_empty() { "none".to_owned() } else { has.join(", ") };
+            let words = format!("has a port {}, its slices have {has}", port.described());
             report.at(rules::PORT_WITHOUT_ENDPOINTS, named(port), &words);
         }
         target_port(report, port, &matching);
