@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Signals that end a command, with their numbers.
@@ -23,7 +24,20 @@ const SIGNALS: [(Signal, i32); 3] =
 /// How long what is ending may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Makes sure that commands are started as a shell starts them. Whoever was started in the
+/// background of a script ignores some signals, and so does whom it starts; but not if it
+/// listens to them itself (`signal(7)`, `execve(2)`).
+fn listen_to_what_was_ignored() {
+    let status = std::fs::read_to_string("/proc/self/status").expect("a status");
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask");
+    let ignored = u64::from_str_radix(ignored.trim(), 16).expect("a number");
+    for (_, number) in SIGNALS.iter().filter(|(_, number)| ignored >> (number - 1) & 1 == 1) {
+        signal_hook::flag::register(*number, Arc::default()).expect("a handler");
+    }
+}
+
 fn nfc(args: &[&str]) -> Command {
+    listen_to_what_was_ignored();
     let mut command = Command::new(stage::nfc());
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     command.args(args).current_dir(root).stdin(Stdio::null());
@@ -252,6 +266,7 @@ fn a_signal_ends_those_who_watch() {
     assert!(run(&["apply", "--netns", &netns, "examples/web.yaml"]).status.success());
     for (signal, _) in SIGNALS {
         let line = format!("{} inspect --watch --netns {netns}", stage::nfc().display());
+        listen_to_what_was_ignored();
         let mut terminal = Command::new("script");
         terminal.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut terminal = terminal.spawn().expect("script");
