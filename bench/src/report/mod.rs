@@ -208,8 +208,8 @@ fn instrument(study: &Study<'_>) -> &'static str {
     match study.instrument {
         "guest" => {
             "The programs run in an emulated machine whose clock counts instructions: one \
-             guest instruction is one unit, `17.3 k` is 17,300 of them. The same run gives the \
-             same figures on any host."
+             guest instruction is one unit, `17.3 k` is 17,300 of them. They do not depend on \
+             how fast or how busy the host is."
         }
         _ => {
             "Client, node and endpoints are three network namespaces joined by veth. One \
