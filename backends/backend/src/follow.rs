@@ -7,16 +7,17 @@ use nfc_ir::{Change, Ir};
 
 /// Knows the rules of a node, and keeps them in step with its Services.
 ///
-/// The law: after any changes, the program that
-/// [`Backend::follow`] began with, patched by every patch since, equals [`Backend::lower`]
-/// of the Services as they are, and [`unsupported`](Self::unsupported) is what that says.
+/// The law: after any changes, the program that [`Backend::follow`] began with, patched by
+/// every patch since, equals [`Backend::lower`] of the Services as they are, and
+/// [`unsupported`](Self::unsupported) is what that says.
 pub trait Follow {
     /// The way from one program to another.
     type Patch;
 
     /// The way from the rules as they are to those that do what `ir` means; `changes` are
-    /// all that makes it differ from the Ir before, those of one Service in order. The patch counts as carried out. When the
-    /// kernel refuses it, nothing is known any more: begin anew with [`Backend::replace`].
+    /// all that makes it differ from the Ir before, those of one Service in order. The patch
+    /// counts as carried out. When the kernel refuses it, nothing is known any more: begin anew
+    /// with [`Backend::replace`].
     fn change(&mut self, ir: &Ir, changes: &[Change]) -> Self::Patch;
 
     /// What was asked for and left out, sorted.
