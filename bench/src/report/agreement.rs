@@ -223,9 +223,9 @@ fn counted(studies: [&Study<'_>; 2]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Entry, Figure, Machine, Record};
+    use crate::record::{Entry, Machine, Record};
     use crate::report::series::studies;
-    use crate::stats::Summary;
+    use crate::report::tests::figures;
     use nfc_ir::synth::Dice;
 
     /// Fifteen rounds with noise of a percent, in which iptables takes `ratio` times as long as
@@ -248,35 +248,6 @@ mod tests {
             }
         }
         Record { machine: Machine::default(), entries }
-    }
-
-    /// One sample a round, and all rounds together.
-    fn figures(
-        instrument: &str,
-        (backend, services): (&str, u32),
-        metric: Metric,
-        rounds: &[u64],
-    ) -> Vec<Entry> {
-        let figure = |round: Option<u32>, samples: &[u64]| {
-            Entry::Figure(Figure {
-                instrument: instrument.to_owned(),
-                backend: backend.to_owned(),
-                layout: "default".to_owned(),
-                services,
-                endpoints: 3,
-                metric,
-                unit: "ns".to_owned(),
-                round,
-                rounds: 1,
-                seed: 1,
-                summary: Summary::of(samples).expect("samples"),
-                p50_low: None,
-                p50_high: None,
-                counts: None,
-            })
-        };
-        let single = (0..).zip(rounds).map(|(n, value)| figure(Some(n), &[*value]));
-        single.chain([figure(None, rounds)]).collect()
     }
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few millions")]

@@ -145,32 +145,12 @@ fn interval(seed: u64, ours: &[f64], theirs: &[f64]) -> Option<Interval> {
 mod tests {
     use super::*;
     use crate::metric::Metric;
-    use crate::record::{Entry, Figure, Machine};
-    use crate::stats::Summary;
+    use crate::record::Machine;
+    use crate::report::tests::figures;
 
     /// Rounds of one backend at one size, as invented by a test.
     fn run(name: &str, kernel: &str, instrument: &str, medians: &[u64]) -> Named {
-        let figure = |round: Option<u32>, samples: &[u64]| {
-            Entry::Figure(Figure {
-                instrument: instrument.to_owned(),
-                backend: "nft".to_owned(),
-                layout: "default".to_owned(),
-                services: 100,
-                endpoints: 3,
-                metric: Metric::FirstPacketNs,
-                unit: "ns".to_owned(),
-                round,
-                rounds: 1,
-                seed: 1,
-                summary: Summary::of(samples).expect("samples"),
-                p50_low: None,
-                p50_high: None,
-                counts: None,
-            })
-        };
-        let mut entries: Vec<Entry> =
-            (0..).zip(medians).map(|(n, m)| figure(Some(n), &[*m])).collect();
-        entries.push(figure(None, medians));
+        let entries = figures(instrument, ("nft", 100), Metric::FirstPacketNs, medians);
         let machine = Machine { kernel: kernel.to_owned(), ..Machine::default() };
         Named { name: name.to_owned(), record: Record { machine, entries } }
     }

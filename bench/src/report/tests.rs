@@ -34,6 +34,35 @@ fn entries(backend: &str, metric: Metric, law: impl Fn(f64) -> f64) -> Vec<Entry
     SIZES.into_iter().flat_map(one).collect()
 }
 
+/// One sample a round, and all rounds together.
+pub(super) fn figures(
+    instrument: &str,
+    (backend, services): (&str, u32),
+    metric: Metric,
+    rounds: &[u64],
+) -> Vec<Entry> {
+    let figure = |round: Option<u32>, samples: &[u64]| {
+        Entry::Figure(Figure {
+            instrument: instrument.to_owned(),
+            backend: backend.to_owned(),
+            layout: "default".to_owned(),
+            services,
+            endpoints: 3,
+            metric,
+            unit: "ns".to_owned(),
+            round,
+            rounds: 1,
+            seed: 1,
+            summary: Summary::of(samples).expect("samples"),
+            p50_low: None,
+            p50_high: None,
+            counts: None,
+        })
+    };
+    let single = (0..).zip(rounds).map(|(n, value)| figure(Some(n), &[*value]));
+    single.chain([figure(None, rounds)]).collect()
+}
+
 fn figure(backend: &str, metric: Metric, services: u32, round: Option<u32>, all: &[u64]) -> Entry {
     Entry::Figure(Figure {
         instrument: "native".to_owned(),
