@@ -56,7 +56,7 @@ pub fn cell(
     if is_service_rules {
         let scope = &scenario.scope;
         let mut updates = Updates::new(scope, cell, &world, &mut loaded);
-        let mut kernel = Kernel::new();
+        let mut kernel = Kernel::new().resident();
         for operation in &scenario.operations {
             let times = (untimed(*operation, cell), scope.updates);
             keep(&mut samples, updates.repeat(*operation, times, None, &mut kernel)?);

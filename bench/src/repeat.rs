@@ -10,7 +10,7 @@ use crate::scenario::Scope;
 use crate::update::Loaded;
 use anyhow::Context as _;
 use nfc_ir::{Ir, ServiceName};
-use nfc_kernel::Kernel;
+use nfc_kernel::Resident;
 use nfc_lab::World;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -50,7 +50,7 @@ impl<'a, 'c> Updates<'a, 'c> {
         operation: Operation,
         (untimed, timed): (u32, u32),
         budget: Option<Duration>,
-        kernel: &mut Kernel,
+        kernel: &mut Resident,
     ) -> anyhow::Result<Vec<(Metric, u64)>> {
         let begun = Instant::now();
         let mut values = Vec::new();

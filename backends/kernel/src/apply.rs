@@ -5,7 +5,8 @@
 use crate::process::{self, Finished, ProcessError};
 use crate::socket::{AskError, Exchange, Protocol, Room, Socket};
 use crate::sysctl::{self, SysctlError};
-use crate::{Missing, features, genetlink, link, transaction};
+use crate::transaction::{self, Line};
+use crate::{Missing, features, genetlink, link};
 use nfc_backend::{Answer, Apply, Fault, Process, Question, Receipt, Refusal, Step, StepReceipt};
 use nfc_netlink::attr::align;
 use nfc_netlink::genl::GenlMessage;
@@ -62,9 +63,27 @@ impl Kernel {
         Self { room: Room { answer_bytes: Some(bytes), ..self.room }, ..self }
     }
 
-    fn carry_out(&self, step: &Step) -> Result<Duration, Trouble> {
+    pub(crate) fn carry_out_all(
+        &self,
+        steps: &[Step],
+        line: &mut Line,
+    ) -> Result<Receipt, Refusal> {
+        let mut receipt = Receipt::default();
+        for (i, step) in steps.iter().enumerate() {
+            let carried_out = self.carry_out(step, line);
+            let elapsed = carried_out.map_err(|trouble| trouble.at(i, step.kind()))?;
+            receipt.steps.push(StepReceipt {
+                kind: step.kind(),
+                elapsed,
+                byte_count: step.byte_count(),
+            });
+        }
+        Ok(receipt)
+    }
+
+    fn carry_out(&self, step: &Step, line: &mut Line) -> Result<Duration, Trouble> {
         match step {
-            Step::Nftables(batch) => transaction::carry_out(batch, self.room),
+            Step::Nftables(batch) => transaction::carry_out(batch, line, self.room),
             Step::Process(process) => self.process(process),
             Step::Genetlink { family, messages } => genetlink_step(family, messages),
             Step::Route(bytes) => route(bytes),
@@ -134,17 +153,7 @@ impl Kernel {
 
 impl Apply for Kernel {
     fn apply(&mut self, steps: &[Step]) -> Result<Receipt, Refusal> {
-        let mut receipt = Receipt::default();
-        for (i, step) in steps.iter().enumerate() {
-            let carried_out = self.carry_out(step);
-            let elapsed = carried_out.map_err(|trouble| trouble.at(i, step.kind()))?;
-            receipt.steps.push(StepReceipt {
-                kind: step.kind(),
-                elapsed,
-                byte_count: step.byte_count(),
-            });
-        }
-        Ok(receipt)
+        self.carry_out_all(steps, &mut Line::brief())
     }
 
     fn ask(&mut self, questions: &[Question]) -> Result<Vec<Answer>, Refusal> {

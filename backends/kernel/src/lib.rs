@@ -17,6 +17,7 @@ pub mod link;
 pub mod netns;
 pub mod packet;
 pub mod process;
+mod resident;
 mod socket;
 pub mod statistics;
 #[expect(unsafe_code, reason = "the one file in which system calls are made")]
@@ -29,3 +30,4 @@ pub use apply::Kernel;
 pub use clock::{current_cpu, monotonic_ns, pin_to_cpu};
 pub use features::{Feature, Missing};
 pub use netns::{Guard, Namespace};
+pub use resident::Resident;

@@ -74,6 +74,7 @@ pub(crate) struct Room {
 }
 
 /// A netlink socket in the namespace of the thread that opened it.
+#[derive(Debug)]
 pub(crate) struct Socket {
     fd: OwnedFd,
 }
@@ -103,11 +104,16 @@ impl Socket {
             sys::set_option(fd.as_fd(), SOL_NETLINK, option, 1)?;
         }
         let socket = Self { fd };
-        socket.set_buffer(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, bytes + SEND_SLACK_BYTES)?;
+        socket.make_room(bytes, messages)?;
+        Ok(socket)
+    }
+
+    /// Makes room for `bytes` in one `send` and up to `messages` answers to it.
+    pub(crate) fn make_room(&self, bytes: usize, messages: usize) -> io::Result<()> {
+        self.set_buffer(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, bytes + SEND_SLACK_BYTES)?;
         let answers = messages.saturating_mul(ANSWER_BYTES);
         let answers = answers.clamp(RECEIVE_BYTES_MIN, RECEIVE_BYTES_MAX);
-        socket.set_buffer(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, answers)?;
-        Ok(socket)
+        self.set_buffer(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, answers)
     }
 
     /// Leaves no more room than `room` says.

@@ -294,7 +294,7 @@ fn update_all(world: &World, work: &Work, start_ns: u64, cpu: usize) -> anyhow::
 
 fn update_here(work: &Work, start_ns: u64) -> anyhow::Result<Done> {
     let mut done = Done::default();
-    let mut kernel = Kernel::new();
+    let mut kernel = Kernel::new().resident();
     for (n, (steps, change)) in (0_u64..).zip(work.updates.iter().cycle().take(work.count)) {
         let due = start_ns + n * work.interval_ns;
         let wait = due.saturating_sub(monotonic_ns());

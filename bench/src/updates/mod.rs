@@ -27,7 +27,7 @@ use crate::topology;
 use crate::update::{Loaded, Parts};
 use anyhow::Context as _;
 use nfc_ir::{Family, Ir};
-use nfc_kernel::{Kernel, monotonic_ns};
+use nfc_kernel::{Kernel, Resident, monotonic_ns};
 use nfc_lab::World;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -176,7 +176,7 @@ fn measure(
     let size = (cell.services, scenario.scope.endpoints);
     let ir = topology::services(scenario.scope.protocol, size, &world);
     let ir = ir.map_err(|flaws| anyhow::anyhow!("the made-up Services are flawed: {flaws:?}"))?;
-    let mut kernel = Kernel::new().with_process_deadline(scenario.cap());
+    let mut kernel = Kernel::new().with_process_deadline(scenario.cap()).resident();
     std::thread::sleep(SETTLE);
     let before = memory::kernel_bytes();
     let begun = Instant::now();
@@ -216,7 +216,7 @@ struct CellStudy<'a> {
     cell: &'a Cell,
     world: &'a World,
     contender: &'a Contender,
-    kernel: Kernel,
+    kernel: Resident,
 }
 
 impl CellStudy<'_> {
