@@ -17,7 +17,7 @@ use nfc_ir::{
     Scheduler, Service, ServiceName, TrafficPolicy, eval, synth,
 };
 use nfc_kernel::{Feature, Kernel, Namespace};
-use nfc_lab::{Judge, Landing, Settings, World, need};
+use nfc_lab::{Judge, Landing, Place, World, need};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
@@ -219,9 +219,7 @@ fn a_change_leaves_what_a_fresh_load_leaves() {
 
 /// A world whose node has the addresses that `ir` says, and who sends through it.
 fn stage(ir: &Ir) -> (World, Judge) {
-    let node_addresses = ir.node().addresses.clone();
-    let world = World::with(Settings { node_addresses, ..Settings::default() });
-    let world = world.expect("a world");
+    let world = World::of(ir).expect("a world");
     let judge = Judge::new(&world).expect("a witness");
     (world, judge)
 }
@@ -236,7 +234,7 @@ fn hold(judge: &mut Judge, ir: &Ir, packet: &Packet) {
 /// Packets to every frontend of `ir` from a stranger, a pod, and its first endpoint.
 fn probes(ir: &Ir, world: &World) -> Vec<Packet> {
     let family = ir.family();
-    let stranger = (world.address(nfc_lab::Place::Client, family), "eth0");
+    let stranger = (world.address(Place::Client, family), "eth0");
     let pod = (synth::endpoint(family, 9_999).ip(), "cbr0");
     let mut packets = Vec::new();
     for service in ir.services() {

@@ -8,10 +8,10 @@ mod stage;
 use nfc_ir::{
     Affinity, Family, Ingress, Ir, Node, Packet, Port, Protocol, Service, TrafficPolicy, synth,
 };
-use nfc_lab::{Landing, need};
-use stage::{Stage, backend, needs};
+use nfc_lab::need;
+use stage::{Stage, backend, client, needs};
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::thread::sleep;
 use std::time::Duration;
@@ -36,14 +36,6 @@ fn on_node(node: Node, services: Vec<Service>) -> Ir {
     Ir::new(Family::of(services[0].cluster_ip), node, services).expect("valid")
 }
 
-/// Client number `i`, somewhere outside of the cluster.
-fn client(family: Family, i: u16) -> IpAddr {
-    match family {
-        Family::Ipv4 => Ipv4Addr::from(0xcb00_7100 + u32::from(i)).into(),
-        Family::Ipv6 => Ipv6Addr::new(0x2600, 0x5200, 0, 0, 0, 0, 0, i).into(),
-    }
-}
-
 /// Where a new connection of this client to the Service's cluster IP ends up.
 fn connect(stage: &mut Stage, ir: &Ir, client: IpAddr) -> SocketAddr {
     let service = &ir.services()[0];
@@ -57,16 +49,12 @@ fn connect_at(
     client: IpAddr,
     destination: SocketAddr,
 ) -> SocketAddr {
-    let packet = Packet {
+    stage.send(&Packet {
         protocol,
         source: SocketAddr::new(client, 1),
         destination,
         ingress: Ingress::Interface("eth0".to_owned()),
-    };
-    match stage.send(&packet) {
-        Landing::Endpoint(choice) => choice.endpoint,
-        other => panic!("{packet} {other}"),
-    }
+    })
 }
 
 /// The stage, unless this machine lacks something or the backend says that it cannot.

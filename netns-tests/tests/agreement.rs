@@ -8,11 +8,12 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test panics to keep its backtrace")]
 
+mod stage;
+
 use nfc::registry;
 use nfc_backend::AnyBackend;
 use nfc_ir::synth::{self, Dice, Sample};
 use nfc_ir::{Endpoint, Family, Ir, LocalDetector, Node, Packet, Service, eval};
-use nfc_manifest::{Document, Settings};
 use nfc_netns_tests::manifest;
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -176,21 +177,14 @@ fn every_kind_of_broken_rule_is_found_out() {
 /// What is printed of a failure is that failure: it reads back as the same cluster.
 #[test]
 fn a_sample_written_as_a_case_reads_back_as_itself() {
-    let document = |text: String| Document { name: "sample".to_owned(), text };
     let mut judged = 0;
     for seed in 0..100 {
         for family in Family::ALL {
             let Sample { ir, packets } = synth::sample(seed, family);
             for backend in backends() {
                 let mode = backend.mode();
-                let (settings, _) =
-                    nfc_manifest::read_settings(&document(manifest::config(ir.node())))
-                        .unwrap_or_else(|d| panic!("{}", nfc_manifest::render_all(&d, false)));
-                let settings = Settings { families: [family].into(), ..settings.for_mode(mode) };
-                let objects = [document(manifest::objects(&ir))];
-                let mut loaded = nfc_manifest::load(&objects, &settings)
-                    .unwrap_or_else(|d| panic!("{}", nfc_manifest::render_all(&d, false)));
-                let again = loaded.irs.remove(&family).expect("the family that was asked for");
+                let (config, objects) = (manifest::config(ir.node()), manifest::objects(&ir));
+                let again = stage::read("sample", &config, &objects, family, mode);
                 let schedulers =
                     |ir: &Ir| -> Vec<_> { ir.services().iter().map(|s| s.scheduler).collect() };
                 assert_eq!(schedulers(&ir), schedulers(&again), "seed {seed}");

@@ -7,33 +7,10 @@ mod stage;
 
 use nfc_kernel::Feature;
 use nfc_lab::need;
-use stage::nfc;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use stage::{NFT, nfc, root, run, text};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn run(args: &[&str], stdin: &str) -> Output {
-    let mut child = Command::new(nfc())
-        .args(args)
-        .current_dir(root())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the command starts");
-    // A command that refuses its arguments does not wait for its input.
-    let _ = child.stdin.take().expect("a pipe").write_all(stdin.as_bytes());
-    child.wait_with_output().expect("the command ends")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("text")
-}
 
 #[test]
 fn compiling_prints_rules_and_nothing_else_on_standard_output() {
@@ -126,8 +103,7 @@ fn ip(args: &[&str]) -> bool {
 
 #[test]
 fn apply_and_delete_work_in_a_named_namespace() {
-    let features = [Feature::Namespaces, Feature::Nftables, Feature::NftTool];
-    if !need("apply and delete work in a named namespace", &features) {
+    if !need("apply and delete work in a named namespace", &NFT) {
         return;
     }
     let node = Named::new();
@@ -154,8 +130,7 @@ fn apply_and_delete_work_in_a_named_namespace() {
 
 #[test]
 fn apply_says_what_it_changed_and_repairs_what_others_did() {
-    let features = [Feature::Namespaces, Feature::Nftables, Feature::NftTool];
-    if !need("apply says what it changed", &features) {
+    if !need("apply says what it changed", &NFT) {
         return;
     }
     let node = Named::new();

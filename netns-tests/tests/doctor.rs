@@ -9,10 +9,9 @@ use nfc_ir::Family;
 use nfc_kernel::{Feature, Namespace, conntrack};
 use nfc_lab::{Cluster, need};
 use nfc_manifest::{Document, Settings};
-use std::io::Write;
+use stage::{NFT, path, text};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
 
@@ -66,14 +65,6 @@ fn without(words: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("text")
-}
-
-fn path(namespace: &Namespace) -> String {
-    format!("/proc/{}/fd/{}", std::process::id(), namespace.as_fd().as_raw_fd())
-}
-
 /// A cluster with rules, and the manifests that the doctor is shown.
 struct Ward {
     cluster: Cluster,
@@ -111,22 +102,9 @@ impl Ward {
         options: &[&str],
     ) -> Output {
         let node = path(self.cluster.world().node());
-        let args = ["--backend", backend, "--netns", &node, "--node", "worker"];
-        let mut child = Command::new(stage::nfc())
-            .arg(subcommand)
-            .args(args)
-            .args(["--cluster-cidr", cidr])
-            .args(options)
-            .arg("-")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the command starts");
-        let mut stdin = child.stdin.take().expect("a pipe");
-        stdin.write_all(manifests.as_bytes()).expect("a reader");
-        drop(stdin);
-        child.wait_with_output().expect("the command ends")
+        let place = ["--netns", &node, "--node", "worker", "--cluster-cidr", cidr];
+        let args = [&[subcommand, "--backend", backend], &place[..], options, &["-"]].concat();
+        stage::run(&args, manifests)
     }
 
     fn apply(&self, backend: &str) {
@@ -189,7 +167,7 @@ fn the_page_tells_the_truth() {
 
 /// Whether there is what these tests need; those that read tables need the tool as well.
 fn has_ward(test: &str) -> bool {
-    need(test, &[Feature::Namespaces, Feature::Nftables, Feature::NftTool])
+    need(test, &NFT)
 }
 
 #[test]
@@ -200,11 +178,8 @@ fn a_healthy_cluster_has_no_finding_in_any_backend() {
             continue;
         }
         let ward = Ward::healthy();
-        let node = ward.cluster.world().node();
-        let deleted = Command::new(stage::nfc())
-            .args(["delete", "--backend", "nft", "--netns", &path(node)])
-            .output()
-            .expect("the command");
+        let node = path(ward.cluster.world().node());
+        let deleted = stage::run(&["delete", "--backend", "nft", "--netns", &node], "");
         assert!(deleted.status.success());
         ward.apply(backend);
         for options in [&[][..], &["--look-at-foreign"], &["--passive"], &["--fix"]] {
@@ -662,11 +637,8 @@ fn an_environment_that_cannot() {
     if !need("nfc doctor: an environment that cannot", &[Feature::Namespaces]) {
         return;
     }
-    let doctor = |args: &[&str]| {
-        let mut command = Command::new(stage::nfc());
-        command.arg("doctor").args(args).stdin(Stdio::null()).output().expect("the command ends")
-    };
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/aks.yaml");
+    let doctor = |args: &[&str]| stage::run(&[&["doctor"], args].concat(), "");
+    let manifest = "examples/aks.yaml";
     let output = doctor(&["--netns", "no-such-namespace", manifest]);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
     let output = doctor(&["no-such-file.yaml"]);

@@ -9,8 +9,8 @@ use nfc_ir::Family;
 use nfc_kernel::inhabitants::{Signal, tell};
 use nfc_kernel::{Feature, Missing, Namespace};
 use nfc_lab::need;
+use stage::{NFT, path};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -38,18 +38,13 @@ fn listen_to_what_was_ignored() {
 
 fn nfc(args: &[&str]) -> Command {
     listen_to_what_was_ignored();
-    let mut command = Command::new(stage::nfc());
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    command.args(args).current_dir(root).stdin(Stdio::null());
+    let mut command = stage::command(args);
+    command.stdin(Stdio::null());
     command
 }
 
 fn run(args: &[&str]) -> Output {
     nfc(args).output().expect("the command ends")
-}
-
-fn path(namespace: &Namespace) -> String {
-    format!("/proc/{}/fd/{}", std::process::id(), namespace.as_fd().as_raw_fd())
 }
 
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -187,8 +182,7 @@ fn ended(machine: &Machine, args: &[&str], signal: Signal, delay: Duration) -> E
 /// Early, when worlds are being laid out and tools run, and late, when it is waited.
 #[test]
 fn a_signal_ends_every_command_at_any_moment() {
-    let features = [Feature::Namespaces, Feature::Nftables, Feature::NftTool];
-    if !need("a signal ends every command", &features) {
+    if !need("a signal ends every command", &NFT) {
         return;
     }
     let machine = Machine::new("signals");
@@ -257,8 +251,7 @@ fn watcher(netns: &str) -> Option<u32> {
 #[test]
 fn a_signal_ends_those_who_watch() {
     let test = "a signal ends nfc inspect --watch";
-    let features = [Feature::Namespaces, Feature::Nftables, Feature::NftTool];
-    if !need(test, &features) || !has_terminal(test) {
+    if !need(test, &NFT) || !has_terminal(test) {
         return;
     }
     let node = Namespace::new().expect("a namespace");
@@ -301,8 +294,7 @@ fn a_pipe_gets_text_alone() {
         vec!["diff", "docs/diff-old.yaml", "docs/diff-new.yaml"],
         vec!["explain", "tcp 10.244.1.5 > 10.96.45.123:80", "examples/web.yaml"],
     ];
-    let features = [Feature::Namespaces, Feature::Nftables, Feature::NftTool];
-    let has_kernel = need("a pipe gets text alone, with rules in the kernel", &features);
+    let has_kernel = need("a pipe gets text alone, with rules in the kernel", &NFT);
     let namespace = has_kernel.then(|| Namespace::new().expect("a namespace"));
     let node = namespace.as_ref().map(path).unwrap_or_default();
     if has_kernel {

@@ -9,8 +9,7 @@ use nfc::explain::{Asked, explain};
 use nfc::registry;
 use nfc_ir::{Family, eval, synth};
 use nfc_netns_tests::{case, manifest};
-use stage::{meaning, nfc};
-use std::process::Command;
+use stage::{command, fed, meaning};
 
 #[test]
 fn every_packet_of_every_case_is_explained_as_it_is_meant() {
@@ -50,10 +49,9 @@ fn what_a_failing_test_prints_can_be_asked_about() {
             for packet in packets.iter().step_by(11) {
                 let read: Asked = packet.to_string().parse().expect("what is printed reads back");
                 assert_eq!(read.on(ir.node()).as_ref(), Ok(packet));
-                let mut command = Command::new(nfc());
-                command.args(["explain", &packet.to_string(), "--backend", backend.name()]);
-                let output =
-                    command.arg("--config").arg(&config).arg(&objects).output().expect("it runs");
+                let asked = ["explain", &packet.to_string(), "--backend", backend.name()];
+                let mut command = command(&asked);
+                let output = fed(command.arg("--config").arg(&config).arg(&objects), "");
                 let text = String::from_utf8_lossy(&output.stdout);
                 let words = String::from_utf8_lossy(&output.stderr);
                 assert_eq!(output.status.code(), Some(0), "{packet}: {words}");

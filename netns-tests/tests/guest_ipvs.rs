@@ -13,7 +13,7 @@ use nfc_ir::{
     Affinity, Family, Ingress, Ir, LocalDetector, Node, Packet, Protocol, Scheduler, Service, synth,
 };
 use nfc_kernel::{Feature, Kernel, Namespace, link, sysctl};
-use nfc_lab::{Landing, Place, need};
+use nfc_lab::{Place, need};
 use stage::{Stage, backend, example, examples, inside, needs, tool};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -37,13 +37,11 @@ fn ipvs() -> Box<dyn AnyBackend> {
 }
 
 fn apply(namespace: &Namespace, ir: &Ir) -> Loaded {
-    let loaded = inside(namespace, || load::apply(ipvs().as_ref(), ir, &mut Kernel::new()));
-    loaded.unwrap_or_else(|failure| panic!("{failure}\n{ir}"))
+    stage::apply(namespace, ipvs().as_ref(), ir)
 }
 
 fn delete(namespace: &Namespace, family: Family) {
-    let deleted = inside(namespace, || load::delete(ipvs().as_ref(), family, &mut Kernel::new()));
-    deleted.unwrap_or_else(|failure| panic!("{failure}"));
+    stage::delete(namespace, ipvs().as_ref(), family);
 }
 
 /// Every scheduler, with weights and persistence where the scheduler has a use for them.
@@ -335,11 +333,7 @@ fn staged(family: Family, change: impl FnOnce(&mut Service)) -> (Stage, Packet) 
 
 /// Where so many connections of one client land.
 fn landings(stage: &mut Stage, packet: &Packet, count: usize) -> BTreeSet<SocketAddr> {
-    let land = |_| match stage.send(packet) {
-        Landing::Endpoint(choice) => choice.endpoint,
-        other => panic!("{packet} {other}"),
-    };
-    (0..count).map(land).collect()
+    (0..count).map(|_| stage.send(packet)).collect()
 }
 
 #[test]

@@ -7,19 +7,17 @@
 
 mod stage;
 
-use nfc::load::{self, Loaded};
+use nfc::load::Loaded;
 use nfc_ir::{
     Affinity, Family, IpvsScheduler, Ir, LocalDetector, Node, Protocol, Scheduler, Service, synth,
 };
-use nfc_kernel::{Feature, Kernel};
+use nfc_kernel::Feature;
 use nfc_lab::{Delivery, Settings, World, need};
 use stage::{backend, inside, needs, tool};
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::num::{NonZeroU16, NonZeroU32};
-use std::os::fd::{AsFd, AsRawFd};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a packet may be on its way in an emulated machine.
@@ -51,8 +49,7 @@ impl Ward {
     }
 
     fn apply(&self, ir: &Ir) -> Loaded {
-        let work = || load::apply(backend("ipvs").as_ref(), ir, &mut Kernel::new());
-        inside(self.world.node(), work).unwrap_or_else(|failure| panic!("{failure}\n{ir}"))
+        stage::apply(self.world.node(), backend("ipvs").as_ref(), ir)
     }
 
     /// Real servers and their weights, as `ipvsadm --save` prints them: `10.0.0.1:8080 1`.
@@ -369,23 +366,10 @@ endpoints:
 
 /// What a subcommand says, and its exit code.
 fn nfc(ward: &Ward, args: &[&str], manifests: &str) -> (Option<i32>, String) {
-    let node = ward.world.node().as_fd().as_raw_fd();
-    let node = format!("/proc/{}/fd/{node}", std::process::id());
-    let mut child = Command::new(stage::nfc())
-        .args(args)
-        .args(["--backend", "ipvs", "--family", "ipv4", "--netns", &node])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the command starts");
-    let mut stdin = child.stdin.take().expect("a pipe");
-    // Who needs no manifest does not read this one.
-    drop(stdin.write_all(manifests.as_bytes()));
-    drop(stdin);
-    let output = child.wait_with_output().expect("the command ends");
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(text).expect("text"))
+    let node = stage::path(ward.world.node());
+    let place = ["--backend", "ipvs", "--family", "ipv4", "--netns", &node];
+    let output = stage::run(&[args, &place].concat(), manifests);
+    (output.status.code(), stage::text(&[output.stdout, output.stderr].concat()))
 }
 
 #[test]

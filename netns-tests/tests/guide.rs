@@ -7,7 +7,6 @@ mod stage;
 use nfc_kernel::Feature;
 use nfc_lab::need;
 
-const NFTABLES: [Feature; 3] = [Feature::Namespaces, Feature::Nftables, Feature::NftTool];
 const IPTABLES: [Feature; 4] =
     [Feature::Namespaces, Feature::Nftables, Feature::NftTool, Feature::IptablesV4];
 const IPVS: [Feature; 4] =
@@ -22,7 +21,7 @@ fn what_the_guide_shows_on_a_node_happens() {
 
 #[test]
 fn what_the_guide_breaks_is_found() {
-    if need("docs/guide/7-debugging.md", &NFTABLES) {
+    if need("docs/guide/7-debugging.md", &stage::NFT) {
         stage::run_page("docs/guide/7-debugging.md");
     }
 }

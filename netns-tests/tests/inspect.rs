@@ -7,8 +7,7 @@ mod stage;
 use nfc_ir::Family;
 use nfc_kernel::Feature;
 use nfc_lab::need;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use stage::{NFT, text};
 
 /// A TCP and two UDP clients that stay connected to a Service, and then `nfc inspect` on the node.
 fn inspected(backend: &str, options: &str) -> String {
@@ -19,17 +18,11 @@ fn inspected(backend: &str, options: &str) -> String {
          nsenter --net=$NFC_NODE {nfc} inspect --backend {backend} {options}"
     );
     let node = ["--cluster-cidr", "10.244.0.0/16,fd00:244::/32", "--node-ip", "192.0.2.1"];
-    let output = Command::new(&nfc)
-        .args(["lab", "--backend", backend, "--family", "ipv4"])
-        .args(node)
-        .args(["examples/web.yaml", "--", "bash", "-ec", &script])
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
-        .stdin(Stdio::null())
-        .output()
-        .expect("the command ends");
-    let words = String::from_utf8(output.stderr).expect("text");
-    assert_eq!(output.status.code(), Some(0), "{backend}: {words}");
-    String::from_utf8(output.stdout).expect("text")
+    let lab = ["lab", "--backend", backend, "--family", "ipv4"];
+    let commands = ["examples/web.yaml", "--", "bash", "-ec", &script];
+    let output = stage::run(&[&lab[..], &node, &commands].concat(), "");
+    assert_eq!(output.status.code(), Some(0), "{backend}: {}", text(&output.stderr));
+    text(&output.stdout)
 }
 
 #[test]
@@ -54,8 +47,7 @@ fn connections_are_told_by_service_endpoint_and_client() {
 
 #[test]
 fn programs_are_told_the_same() {
-    let features = [Feature::Namespaces, Feature::Nftables, Feature::NftTool];
-    if !need("nfc inspect: JSON", &features) {
+    if !need("nfc inspect: JSON", &NFT) {
         return;
     }
     let json = inspected("nft", "--output json --family ipv4");
@@ -69,17 +61,13 @@ fn programs_are_told_the_same() {
 
 #[test]
 fn what_cannot_be_shown_has_an_exit_code() {
-    let features = [Feature::Namespaces, Feature::Nftables, Feature::NftTool];
-    if !need("nfc inspect: nothing there", &features) {
+    if !need("nfc inspect: nothing there", &NFT) {
         return;
     }
     let namespace = nfc_kernel::Namespace::new().expect("a namespace");
     let inspect = |option: &str| {
-        let mut command = Command::new(stage::nfc());
-        command.args(["inspect", option]).stdin(Stdio::null());
-        let run = || command.output().expect("the command ends");
-        let output = namespace.run(run).expect("a namespace");
-        (output.status.code(), String::from_utf8(output.stderr).expect("text"))
+        let output = stage::inside(&namespace, || stage::run(&["inspect", option], ""));
+        (output.status.code(), text(&output.stderr))
     };
     let (code, words) = inspect("--family=both");
     assert!(code == Some(2) && words.contains("`nfc apply` loads some"), "{words}");
@@ -89,7 +77,7 @@ fn what_cannot_be_shown_has_an_exit_code() {
 
 #[test]
 fn the_page_tells_the_truth() {
-    if need("docs/inspect.md", &[Feature::Namespaces, Feature::Nftables, Feature::NftTool]) {
+    if need("docs/inspect.md", &NFT) {
         stage::run_page("docs/inspect.md");
     }
 }

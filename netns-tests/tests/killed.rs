@@ -9,22 +9,20 @@
 
 mod stage;
 
-use nfc::load::{self, Loaded};
+use nfc::load;
 use nfc_backend::{Answer, AnyBackend, Apply, Question, Receipt, Refusal, Step};
 use nfc_ir::synth::{self, Dice};
 use nfc_ir::{Endpoint, Family, Ir, Node, Protocol};
-use nfc_kernel::{Feature, Kernel, Namespace};
+use nfc_kernel::{Kernel, Namespace};
 use nfc_lab::need;
 use nfc_netns_tests::manifest;
-use stage::{backend, inside, nfc, tool};
+use stage::{NFT, apply, backend, inside, nfc, tool};
 use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
-
-const FEATURES: [Feature; 3] = [Feature::Namespaces, Feature::Nftables, Feature::NftTool];
 
 /// How many updates are killed, and how many first loads.
 const UPDATES: u32 = 60;
@@ -133,7 +131,7 @@ fn in_order(object: &str) -> String {
 
 #[test]
 fn a_killed_apply_leaves_the_old_rules_or_the_new() {
-    if !need("a killed apply leaves the old rules or the new", &FEATURES) {
+    if !need("a killed apply leaves the old rules or the new", &NFT) {
         return;
     }
     let node = Namespace::new().expect("a namespace");
@@ -179,11 +177,6 @@ fn progress(node: &Namespace) -> Progress {
     }
 }
 
-fn apply(node: &Namespace, backend: &dyn AnyBackend, ir: &Ir) -> Loaded {
-    let loaded = inside(node, || load::apply(backend, ir, &mut Kernel::new()));
-    loaded.unwrap_or_else(|failure| panic!("{failure}"))
-}
-
 /// The next apply puts things right, and has nothing to do where the rules were whole.
 fn repairs(node: &Namespace, backend: &dyn AnyBackend, ir: &Ir) {
     let was_whole = progress(node) == Progress::HookedIn;
@@ -193,7 +186,7 @@ fn repairs(node: &Namespace, backend: &dyn AnyBackend, ir: &Ir) {
 
 #[test]
 fn a_killed_first_load_has_no_effect() {
-    if !need("a killed first load has no effect", &FEATURES) {
+    if !need("a killed first load has no effect", &NFT) {
         return;
     }
     let (ir, backend) = (heavy(), backend("nft"));
@@ -217,7 +210,7 @@ fn a_killed_first_load_has_no_effect() {
 /// The same for every moment that there is.
 #[test]
 fn between_two_transactions_nothing_is_hooked_in() {
-    if !need("between two transactions nothing is hooked in", &FEATURES) {
+    if !need("between two transactions nothing is hooked in", &NFT) {
         return;
     }
     for backend in ["nft", "nft-constant-time"].map(backend) {
@@ -244,7 +237,7 @@ fn between_two_transactions_nothing_is_hooked_in() {
 /// Somebody else changes something between two transactions of a first load.
 #[test]
 fn a_first_load_that_is_disturbed_begins_anew() {
-    if !need("a first load that is disturbed begins anew", &FEATURES) {
+    if !need("a first load that is disturbed begins anew", &NFT) {
         return;
     }
     let (backend, ir) = (backend("nft"), heavy());

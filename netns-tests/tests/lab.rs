@@ -7,31 +7,16 @@ mod stage;
 use nfc_ir::Family;
 use nfc_kernel::Feature;
 use nfc_lab::need;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use stage::{NFT, root, text};
+use std::process::{Command, Output};
 
 const CIDRS: &str = "10.244.0.0/16,fd00:244::/32";
 
 /// Addresses that the node has anyway.
 const NODE: &str = "192.0.2.1,fd00:192:0:2::1";
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn lab(args: &[&str]) -> Command {
-    let mut command = Command::new(stage::nfc());
-    command.arg("lab").args(args).current_dir(root()).stdin(Stdio::null());
-    command
-}
-
 fn run(args: &[&str]) -> Output {
-    lab(args).output().expect("the command ends")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("text")
+    stage::run(&[&["lab"], args].concat(), "")
 }
 
 /// What somebody in the world says after `--`, with a Service of three endpoints.
@@ -71,8 +56,7 @@ fn every_backend_leads_every_client_to_an_endpoint() {
 
 #[test]
 fn a_command_runs_where_it_is_told_to_and_its_exit_code_comes_through() {
-    let features = [Feature::Namespaces, Feature::Nftables, Feature::NftTool];
-    if !need("a command runs where it is told to", &features) {
+    if !need("a command runs where it is told to", &NFT) {
         return;
     }
     let rules = said(&["--in", "node"], &["nft", "list", "tables"]);
@@ -197,12 +181,8 @@ fn without_a_command_a_shell_reads_what_it_is_given() {
     if !need("nfc lab gives a shell", &[Feature::Namespaces, Feature::Nftables]) {
         return;
     }
-    let mut shell = lab(&["examples/aks.yaml"]);
-    let shell = shell.env("SHELL", "/bin/sh").stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut shell = shell.spawn().expect("a process");
-    let mut stdin = shell.stdin.take().expect("a pipe");
-    stdin.write_all(b"ip -4 address show eth0; exit 3\n").expect("a reader");
-    let output = shell.wait_with_output().expect("an end");
+    let mut lab = stage::command(&["lab", "examples/aks.yaml"]);
+    let output = stage::fed(lab.env("SHELL", "/bin/sh"), "ip -4 address show eth0; exit 3\n");
     assert_eq!(output.status.code(), Some(3));
     assert!(text(&output.stdout).contains("192.0.2.2"));
 }
@@ -242,7 +222,7 @@ fn what_cannot_be_is_said_with_the_right_exit_code() {
 
 #[test]
 fn the_page_tells_the_truth() {
-    if need("docs/lab.md", &[Feature::Namespaces, Feature::Nftables, Feature::NftTool]) {
+    if need("docs/lab.md", &NFT) {
         stage::run_page("docs/lab.md");
     }
 }

@@ -5,12 +5,12 @@
 
 mod stage;
 
-use nfc::{compile, load, registry};
+use nfc::{compile, registry};
 use nfc_ir::{Affinity, Family, Ingress, Ir, Node, Packet, Protocol, Service, eval, synth};
-use nfc_kernel::{Feature, Kernel, Namespace};
-use nfc_lab::{Landing, need};
+use nfc_kernel::Namespace;
+use nfc_lab::need;
 use nfc_netns_tests::case;
-use stage::{Stage, backend, cases_hold, example, examples, inside, meaning, needs, tool};
+use stage::{NFT, Stage, apply, backend, cases_hold, example, examples, meaning, tool};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -18,8 +18,7 @@ use std::num::NonZeroU32;
 const NAME: &str = "nft-constant-time";
 
 fn ready(what: &str, family: Family) -> bool {
-    let features = [needs("nft", family), vec![Feature::NftTool]].concat();
-    need(&format!("{what}, {family}, constant-time"), &features)
+    need(&format!("{what}, {family}, constant-time"), &NFT)
 }
 
 #[test]
@@ -124,16 +123,12 @@ fn clients_keep_their_endpoints() {
     let mut stage = Stage::new(&before);
     stage.load(backend.as_ref(), &before);
     let endpoint = |stage: &mut Stage, client: u8| {
-        let packet = Packet {
+        stage.send(&Packet {
             protocol: Protocol::Udp,
             source: SocketAddr::from(([203, 0, 113, client], 1)),
             destination: SocketAddr::new(service(1).cluster_ip, service(1).port.get()),
             ingress: Ingress::Interface("eth0".to_owned()),
-        };
-        match stage.send(&packet) {
-            Landing::Endpoint(choice) => choice.endpoint,
-            other => panic!("{packet} {other}"),
-        }
+        })
     };
     let first: Vec<_> = (1..=30).map(|client| endpoint(&mut stage, client)).collect();
     let used: BTreeSet<_> = first.iter().collect();
@@ -176,8 +171,7 @@ fn text_bytes_and_listing_are_one_table() {
         let nodes = [(); 3].map(|()| Namespace::new().expect("a namespace"));
         let [by_text, by_bytes, by_listing] = &nodes;
         tool(by_text, "nft", &["-f", "-"], &compile::compile(backend.as_ref(), [&ir]).text);
-        let loaded = inside(by_bytes, || load::apply(backend.as_ref(), &ir, &mut Kernel::new()));
-        loaded.unwrap_or_else(|failure| panic!("{failure}"));
+        apply(by_bytes, backend.as_ref(), &ir);
         let listing = listed(by_bytes);
         assert!(listing.contains("meta priority vmap @classes"), "{listing}");
         assert_eq!(listed(by_text), listing);

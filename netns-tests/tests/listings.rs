@@ -8,31 +8,18 @@
 
 mod stage;
 
-use nfc::load;
-use nfc_backend::AnyBackend;
-use nfc_ir::{Family, Ir};
-use nfc_kernel::{Kernel, Namespace};
+use nfc_ir::Family;
+use nfc_kernel::Namespace;
 use nfc_lab::need;
-use nfc_manifest::{Settings, source};
-use stage::{backend, inside, needs, tool};
-use std::path::Path;
-
-/// An example under settings given in words of the command line.
-fn compiled(example: &str, settings: Settings, backend: &dyn AnyBackend) -> Ir {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../examples/{example}.yaml"));
-    let documents = source::read(&[path]).expect("the example");
-    let loaded = nfc_manifest::load(&documents, &settings.for_mode(backend.mode()));
-    let mut loaded = loaded.unwrap_or_else(|d| panic!("{}", nfc_manifest::render_all(&d, false)));
-    loaded.irs.remove(&Family::Ipv4).expect("IPv4 Services")
-}
+use nfc_manifest::Settings;
+use stage::{apply, backend, example_under, needs, settings_beside, tool};
 
 /// What the kernel holds of one table after `example` was applied.
 fn saved(example: &str, settings: Settings, table: &str) -> String {
     let backend = backend("iptables");
-    let ir = compiled(example, settings, backend.as_ref());
+    let irs = example_under(example, settings, backend.as_ref());
     let node = Namespace::new().expect("a namespace");
-    let applied = inside(&node, || load::apply(backend.as_ref(), &ir, &mut Kernel::new()));
-    applied.unwrap_or_else(|failure| panic!("{failure}"));
+    apply(&node, backend.as_ref(), irs.get(&Family::Ipv4).expect("IPv4 Services"));
     tool(&node, "iptables-legacy-save", &["-t", table], "")
 }
 
@@ -184,10 +171,7 @@ fn a_cluster_whose_pods_are_told_apart_by_interface() {
     if !ready("the listing of a cluster with azv interfaces") {
         return;
     }
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/aks.kube-proxy.yaml");
-    let document = source::read_file(&config).expect("settings");
-    let (settings, _) = nfc_manifest::read_settings(&document).expect("without a flaw");
-    let nat = saved("aks", settings, "nat");
+    let nat = saved("aks", settings_beside("aks"), "nat");
     dispatch_is(
         &nat,
         r#"

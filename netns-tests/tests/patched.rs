@@ -6,24 +6,21 @@
 
 mod stage;
 
-use nfc::{explain, load};
+use nfc::explain;
 use nfc_backend::{AnyBackend, Apply as _};
 use nfc_ir::synth::{self, Sample};
 use nfc_ir::{Change, Family, Ir, Node, Protocol, Service, eval};
 use nfc_kernel::{Feature, Kernel, Namespace};
 use nfc_lab::need;
-use stage::{backend, inside, needs, nfc, tool};
+use stage::{NFT, apply, backend, inside, listed, needs, run, text, tool};
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::ops::Range;
-use std::process::{Command, Stdio};
 
 fn loaded(backend: &dyn AnyBackend, ir: &Ir) -> Namespace {
     let node = Namespace::new().expect("a namespace");
     // IPVS takes no real server before the table of local routes exists.
     tool(&node, "ip", &["link", "set", "lo", "up"], "");
-    let loaded = inside(&node, || load::apply(backend, ir, &mut Kernel::new()));
-    loaded.unwrap_or_else(|failure| panic!("{failure}"));
+    apply(&node, backend, ir);
     node
 }
 
@@ -41,22 +38,9 @@ fn patch(backend: &dyn AnyBackend, old: &Ir, new: &Ir) -> String {
     backend.render_patch(&patch)
 }
 
-/// Sets and chains, without the room that a set has left.
-fn listed(node: &Namespace, family: Family) -> BTreeSet<String> {
-    let family = if family == Family::Ipv4 { "ip" } else { "ip6" };
-    let text = tool(node, "nft", &["list", "table", family, "nfc"], "");
-    let blocks = text.trim_end().trim_end_matches('}').split("\n\n").map(|block| {
-        let lines =
-            block.lines().filter(|l| !l.starts_with("\t\tsize ") && !l.starts_with("table "));
-        lines.collect::<Vec<_>>().join("\n")
-    });
-    blocks.collect()
-}
-
 #[test]
 fn nft_takes_the_text_of_a_patch() {
-    let needed = [needs("nft", Family::Ipv4), vec![Feature::NftTool]].concat();
-    if !need("nft takes the text of a patch", &needed) {
+    if !need("nft takes the text of a patch", &NFT) {
         return;
     }
     for backend in ["nft", "nft-constant-time"].map(backend) {
@@ -88,14 +72,15 @@ fn changes(old: &Ir, new: &Ir) -> Vec<Change> {
     all.map(|s| Change { before: in_ir(old, s), after: in_ir(new, s) }).collect()
 }
 
-/// Loads the first of `irs`, follows to the others, and each time has the same rules as a node
-/// on which they were loaded.
+/// Loads the first of `irs`, follows to the others as a process does that stays, and each time
+/// has the same rules as a node on which they were loaded.
 fn follow(backend: &dyn AnyBackend, family: Family, irs: &[Ir]) {
     let node = loaded(backend, &irs[0]);
     let mut follower = backend.follow(&irs[0], backend.lower(&irs[0]));
+    let mut kernel = Kernel::new().resident();
     for pair in irs.windows(2) {
         let patch = follower.change(&pair[1], &changes(&pair[0], &pair[1]));
-        let applied = inside(&node, || Kernel::new().apply(&backend.encode(&patch)));
+        let applied = inside(&node, || kernel.apply(&backend.encode(&patch)));
         let text = backend.render_patch(&patch);
         applied.unwrap_or_else(|refusal| panic!("{refusal:?}\n{text}"));
         let wanted = listed(&loaded(backend, &pair[1]), family);
@@ -105,8 +90,7 @@ fn follow(backend: &dyn AnyBackend, family: Family, irs: &[Ir]) {
 
 #[test]
 fn nft_takes_what_follows_from_changes() {
-    let needed = [needs("nft", Family::Ipv4), vec![Feature::NftTool]].concat();
-    if !need("nft takes what follows from changes", &needed) {
+    if !need("nft takes what follows from changes", &NFT) {
         return;
     }
     for backend in ["nft", "nft-constant-time"].map(backend) {
@@ -121,12 +105,41 @@ fn nft_takes_what_follows_from_changes() {
     }
 }
 
+/// One process makes all these changes of one node: some take two transactions, of which the
+/// second deletes chains that what the first deleted led to.
+#[test]
+fn nft_takes_patches_from_somebody_who_stays() {
+    if !need("nft takes patches from somebody who stays", &NFT) {
+        return;
+    }
+    for backend in ["nft", "nft-constant-time"].map(backend) {
+        for family in Family::ALL {
+            let mut programs = (0..12).map(|seed| synth::sample(seed, family).ir);
+            let first = programs.next().expect("twelve");
+            let node = loaded(backend.as_ref(), &first);
+            let (mut kernel, mut old) = (Kernel::new().resident(), first);
+            let mut transactions = 0;
+            for ir in programs {
+                let new = Ir::new(family, old.node().clone(), ir.services().to_vec());
+                let new = new.expect("still valid");
+                let (was, is) = (backend.lower(&old).program, backend.lower(&new).program);
+                let steps = backend.encode(&backend.diff(&was, &is));
+                transactions = transactions.max(steps.len());
+                inside(&node, || kernel.apply(&steps)).expect("it is taken");
+                let wanted = listed(&loaded(backend.as_ref(), &new), family);
+                assert_eq!(listed(&node, family), wanted, "{}", backend.name());
+                old = new;
+            }
+            assert!(transactions > 1, "{} never takes two transactions", backend.name());
+        }
+    }
+}
+
 /// Sets are made with room for 64 elements: another one may come when one goes, and more may
 /// once there is room for them.
 #[test]
 fn nft_takes_what_follows_when_sets_are_full() {
-    let needed = [needs("nft", Family::Ipv4), vec![Feature::NftTool]].concat();
-    if !need("nft takes what follows when sets are full", &needed) {
+    if !need("nft takes what follows when sets are full", &NFT) {
         return;
     }
     let services = |range: Range<u32>| {
@@ -173,32 +186,19 @@ fn web(endpoints: &[&str]) -> String {
     )
 }
 
-/// Exit code, standard output and standard error of the command.
-fn run(args: &[&str], stdin: &str) -> (Option<i32>, String, String) {
-    let mut command = Command::new(nfc());
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("it runs");
-    // A command that needs no manifest does not wait for it.
-    let _ = child.stdin.take().expect("a pipe").write_all(stdin.as_bytes());
-    let output = child.wait_with_output().expect("it ends");
-    let text = |bytes| String::from_utf8(bytes).expect("text");
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
-
 /// The command, in a namespace with rules: nothing differs from what was loaded, a dry run
 /// changes nothing, and live rules are explained.
 #[test]
 fn the_command_compares_and_explains_what_is_live() {
-    let needed = [needs("nft", Family::Ipv4), vec![Feature::NftTool]].concat();
-    if !need("the command compares and explains what is live", &needed) {
+    if !need("the command compares and explains what is live", &NFT) {
         return;
     }
     let node = Namespace::new().expect("a namespace");
     let old = web(&["10.244.1.5", "10.244.2.8"]);
     let new = web(&["10.244.1.5", "10.244.2.8", "10.244.3.2"]);
     let there = |args: &[&str], stdin: &str| {
-        let (code, text, _) = inside(&node, || run(args, stdin));
-        (code, text)
+        let output = inside(&node, || run(args, stdin));
+        (output.status.code(), text(&output.stdout))
     };
     assert_eq!(there(&["apply", "-b", "nft", "-"], &old).0, Some(0));
     assert_eq!(there(&["diff", "--live", "-"], &old), (Some(0), String::new()));
@@ -224,10 +224,11 @@ fn the_command_opens_connections_where_it_is_asked_to() {
             continue;
         }
         let args = ["explain", "tcp 10.244.1.9 > 10.96.0.10:80", "--trace", "-b", name, "-"];
-        let (code, text, words) = run(&args, &web(&["10.244.1.5", "10.244.2.8"]));
-        assert_eq!(code, Some(0), "{words}");
+        let output = run(&args, &web(&["10.244.1.5", "10.244.2.8"]));
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let told = text(&output.stdout);
         for endpoint in ["10.244.1.5:8080", "10.244.2.8:8080"] {
-            assert!(text.contains(&format!("times: landed at {endpoint}\n")), "{text}");
+            assert!(told.contains(&format!("times: landed at {endpoint}\n")), "{told}");
         }
     }
 }

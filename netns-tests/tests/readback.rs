@@ -5,44 +5,18 @@
 
 mod stage;
 
-use nfc::load::{self, Loaded};
+use nfc::load;
 use nfc_backend::{Answer, AnyBackend, Apply, Question, Receipt, Refusal, Step};
 use nfc_ir::{Family, Ir, Node, Protocol, synth};
-use nfc_kernel::{Feature, Kernel, Namespace};
+use nfc_kernel::{Kernel, Namespace};
 use nfc_lab::need;
-use stage::{backend, example, examples, inside, needs, tool};
+use stage::{NFT, apply, backend, example, examples, family_name, inside, listed, tool};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
 const BACKENDS: [&str; 2] = ["nft", "nft-constant-time"];
-
-fn ready(what: &str) -> bool {
-    need(what, &[needs("nft", Family::Ipv4), vec![Feature::NftTool]].concat())
-}
-
-fn apply(node: &Namespace, backend: &dyn AnyBackend, ir: &Ir) -> Loaded {
-    let loaded = inside(node, || load::apply(backend, ir, &mut Kernel::new()));
-    loaded.unwrap_or_else(|failure| panic!("{failure}"))
-}
-
-fn family_name(family: Family) -> &'static str {
-    if family == Family::Ipv4 { "ip" } else { "ip6" }
-}
-
-/// The sets and chains of our table, each as nft lists it, in no order: chains are listed in
-/// the order they were made. A set that shrank keeps its room.
-fn listed(node: &Namespace, family: Family) -> BTreeSet<String> {
-    let text = tool(node, "nft", &["list", "table", family_name(family), "nfc"], "");
-    let (_, body) = text.split_once('\n').expect("a table");
-    let body = body.trim_end().trim_end_matches('}');
-    let blocks = body.split("\n\n").map(|block| {
-        let lines = block.lines().filter(|line| !line.starts_with("\t\tsize "));
-        lines.collect::<Vec<_>>().join("\n")
-    });
-    blocks.collect()
-}
 
 fn subjects(backend: &dyn AnyBackend) -> Vec<Ir> {
     let named = examples().into_iter().flat_map(|name| example(&name, backend).into_values());
@@ -53,7 +27,7 @@ fn subjects(backend: &dyn AnyBackend) -> Vec<Ir> {
 
 #[test]
 fn what_is_there_already_is_not_sent() {
-    if !ready("what is there already is not sent") {
+    if !need("what is there already is not sent", &NFT) {
         return;
     }
     for backend in BACKENDS.map(backend) {
@@ -71,7 +45,7 @@ fn what_is_there_already_is_not_sent() {
 /// nft writes some rules in more words than we do, and orders nothing.
 #[test]
 fn what_nft_loaded_is_not_sent() {
-    if !ready("what nft loaded is not sent") {
+    if !need("what nft loaded is not sent", &NFT) {
         return;
     }
     for backend in BACKENDS.map(backend) {
@@ -138,7 +112,7 @@ fn fresh(backend: &dyn AnyBackend, ir: &Ir) -> BTreeSet<String> {
 
 #[test]
 fn drift_is_repaired() {
-    if !ready("drift is repaired") {
+    if !need("drift is repaired", &NFT) {
         return;
     }
     for backend in BACKENDS.map(backend) {
@@ -172,7 +146,7 @@ fn repairs(backend: &dyn AnyBackend, old: &Ir, drift: &str, new: &Ir, wanted: &B
 
 #[test]
 fn random_updates_give_what_a_fresh_load_gives() {
-    if !ready("random updates give what a fresh load gives") {
+    if !need("random updates give what a fresh load gives", &NFT) {
         return;
     }
     for backend in BACKENDS.map(backend) {
@@ -192,7 +166,7 @@ fn random_updates_give_what_a_fresh_load_gives() {
 
 #[test]
 fn sets_grow_and_shrink() {
-    if !ready("sets grow and shrink") {
+    if !need("sets grow and shrink", &NFT) {
         return;
     }
     for backend in BACKENDS.map(backend) {
@@ -235,7 +209,7 @@ table ip6 nfc {
 
 #[test]
 fn other_tables_are_neither_asked_for_nor_listed() {
-    if !ready("other tables are neither asked for nor listed") {
+    if !need("other tables are neither asked for nor listed", &NFT) {
         return;
     }
     for backend in BACKENDS.map(backend) {
@@ -318,7 +292,7 @@ impl Apply for Meddler<'_> {
 
 #[test]
 fn a_table_that_changes_meanwhile_is_read_again() {
-    if !ready("a table that changes meanwhile is read again") {
+    if !need("a table that changes meanwhile is read again", &NFT) {
         return;
     }
     for backend in BACKENDS.map(backend) {
@@ -347,7 +321,7 @@ fn generation(messages: &[u8]) -> u32 {
 /// not when that happened at its very end.
 #[test]
 fn a_reading_that_is_disturbed_is_whole_or_outdated() {
-    if !ready("a reading that is disturbed is whole or outdated") {
+    if !need("a reading that is disturbed is whole or outdated", &NFT) {
         return;
     }
     let backend = backend("nft");
@@ -396,7 +370,7 @@ fn a_reading_that_is_disturbed_is_whole_or_outdated() {
 /// What packets leave in a map is theirs.
 #[test]
 fn clients_that_are_remembered_are_no_drift() {
-    if !ready("clients that are remembered are no drift") {
+    if !need("clients that are remembered are no drift", &NFT) {
         return;
     }
     for backend in BACKENDS.map(backend) {

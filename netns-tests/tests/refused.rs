@@ -12,9 +12,9 @@ use nfc_backend::{
 };
 use nfc_ir::synth::{self, Dice};
 use nfc_ir::{Family, Ir, Node, Protocol};
-use nfc_kernel::{Feature, Kernel, Namespace};
+use nfc_kernel::{Kernel, Namespace};
 use nfc_lab::need;
-use stage::{backend, inside, needs, tool};
+use stage::{NFT, backend, inside, tool};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,10 +24,6 @@ use std::time::Duration;
 fn services(count: u32, protocol: Protocol) -> Ir {
     let node = Node { name: "node-a".to_owned(), ..Node::default() };
     synth::cluster_ips(Family::Ipv4, protocol, count, 1, node).expect("valid")
-}
-
-fn ready(what: &str) -> bool {
-    need(what, &[needs("nft", Family::Ipv4), vec![Feature::NftTool]].concat())
 }
 
 /// A node whose Services are to go from one protocol to the other.
@@ -106,7 +102,7 @@ const UNSEARCHED: &str = "of some lists only the first bad element was looked fo
 
 #[test]
 fn every_element_that_is_refused_is_told_by_the_name_of_its_service() {
-    if !ready("every element that is refused is told by the name of its Service") {
+    if !need("every element that is refused is told by the name of its Service", &NFT) {
         return;
     }
     let changing = Changing::new(100_000);
@@ -149,7 +145,7 @@ fn what_is_not_searched_is_owned_up_to(changing: &Changing) {
 /// `net/netlink/af_netlink.c`), and a batch in pieces is longer than it was.
 #[test]
 fn what_there_is_no_room_to_send_is_not_begun() {
-    if !ready("what there is no room to send is not begun") {
+    if !need("what there is no room to send is not begun", &NFT) {
         return;
     }
     let changing = Changing::new(1_000);
@@ -177,7 +173,7 @@ fn what_there_is_no_room_to_send_is_not_begun() {
 /// for (`netlink_overrun` in `net/netlink/af_netlink.c`).
 #[test]
 fn faults_that_there_is_no_room_for_are_said_to_be_lost() {
-    if !ready("faults that there is no room for are said to be lost") {
+    if !need("faults that there is no room for are said to be lost", &NFT) {
         return;
     }
     let changing = Changing::new(1_000);
@@ -213,7 +209,7 @@ fn faults_that_there_is_no_room_for_are_said_to_be_lost() {
 /// A transaction that is refused is sent again to find out why, and may be taken then.
 #[test]
 fn a_cause_that_comes_and_goes_leaves_the_old_rules_or_the_new() {
-    if !ready("a cause that comes and goes leaves the old rules or the new") {
+    if !need("a cause that comes and goes leaves the old rules or the new", &NFT) {
         return;
     }
     let changing = Changing::new(500);

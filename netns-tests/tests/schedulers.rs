@@ -5,10 +5,10 @@
 mod stage;
 
 use nfc_ir::{Family, Ingress, Ir, Node, Packet, Protocol, Scheduler, synth};
-use nfc_lab::{Landing, need};
-use stage::{Stage, backend, needs};
+use nfc_lab::need;
+use stage::{Stage, backend, client, needs};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 fn ir(family: Family, scheduler: Scheduler, endpoints: u32) -> Ir {
     let mut service = synth::service(family, Protocol::Udp, 0, endpoints);
@@ -25,13 +25,6 @@ fn ready(what: &str, name: &str, ir: &Ir) -> Option<Stage> {
     Some(stage)
 }
 
-fn client(family: Family, i: u16) -> IpAddr {
-    match family {
-        Family::Ipv4 => Ipv4Addr::from(0xcb00_7100 + u32::from(i)).into(),
-        Family::Ipv6 => Ipv6Addr::new(0x2600, 0x5200, 0, 0, 0, 0, 0, i).into(),
-    }
-}
-
 fn from(ir: &Ir, source: SocketAddr) -> Packet {
     let service = &ir.services()[0];
     Packet {
@@ -39,13 +32,6 @@ fn from(ir: &Ir, source: SocketAddr) -> Packet {
         source,
         destination: SocketAddr::new(service.cluster_ip, service.port.get()),
         ingress: Ingress::Interface("eth0".to_owned()),
-    }
-}
-
-fn endpoint(landing: Landing) -> SocketAddr {
-    match landing {
-        Landing::Endpoint(choice) => choice.endpoint,
-        other => panic!("a packet {other}"),
     }
 }
 
@@ -58,7 +44,7 @@ fn round_robin_takes_turns() {
         let mut seen: BTreeMap<SocketAddr, u32> = BTreeMap::new();
         for _ in 0..40 {
             let packet = from(&ir, SocketAddr::new(client(family, 1), 1));
-            *seen.entry(endpoint(stage.send(&packet))).or_default() += 1;
+            *seen.entry(stage.send(&packet)).or_default() += 1;
         }
         assert_eq!(seen.into_values().collect::<Vec<_>>(), [10; 4], "{name}, {family}");
     }
@@ -73,7 +59,7 @@ fn source_hash_sends_a_client_to_one_endpoint() {
         let mut used = BTreeSet::new();
         for i in 1..=60 {
             let packet = from(&ir, SocketAddr::new(client(family, i), 1));
-            let all: BTreeSet<_> = (0..4).map(|_| endpoint(stage.send(&packet))).collect();
+            let all: BTreeSet<_> = (0..4).map(|_| stage.send(&packet)).collect();
             assert_eq!(all.len(), 1, "client {i} went to {all:?}");
             used.extend(all);
         }
@@ -93,7 +79,7 @@ fn maglev_moves_few_connections_when_an_endpoint_goes() {
             (0..400).map(|i| SocketAddr::new(client(family, i / 4), 1000 + i)).collect();
         let land = |stage: &mut Stage, ir: &Ir| -> Vec<_> {
             stage.world.forget_flows().expect("conntrack can be flushed");
-            sources.iter().map(|s| endpoint(stage.send_as_is(&from(ir, *s)))).collect()
+            sources.iter().map(|s| stage.send_as_is(&from(ir, *s))).collect()
         };
         let before = land(&mut stage, &old);
         assert_eq!(before, land(&mut stage, &old), "the same connection, another endpoint");

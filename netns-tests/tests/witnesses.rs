@@ -6,12 +6,12 @@
 
 mod stage;
 
-use nfc::{compile, load};
+use nfc::compile;
 use nfc_backend::AnyBackend;
 use nfc_ir::{Family, Ir, Node, Protocol, synth};
-use nfc_kernel::{Feature, Kernel, Namespace};
+use nfc_kernel::{Kernel, Namespace};
 use nfc_lab::need;
-use stage::{backend, example, examples, inside, needs, tool};
+use stage::{NFT, apply, backend, delete, example, examples, inside, needs, tool};
 
 fn namespace() -> Namespace {
     Namespace::new().expect("a namespace")
@@ -35,16 +35,6 @@ fn text(backend: &dyn AnyBackend, ir: &Ir) -> String {
     compile::compile(backend, [ir]).text
 }
 
-fn apply(namespace: &Namespace, backend: &dyn AnyBackend, ir: &Ir) {
-    let loaded = inside(namespace, || load::apply(backend, ir, &mut Kernel::new()));
-    loaded.unwrap_or_else(|failure| panic!("{failure}"));
-}
-
-fn delete(namespace: &Namespace, backend: &dyn AnyBackend, family: Family) {
-    let deleted = inside(namespace, || load::delete(backend, family, &mut Kernel::new()));
-    deleted.unwrap_or_else(|failure| panic!("{failure}"));
-}
-
 fn restore(family: Family) -> (&'static str, &'static str) {
     match family {
         Family::Ipv4 => ("iptables-legacy-restore", "iptables-legacy-save"),
@@ -66,13 +56,9 @@ fn listed(namespace: &Namespace) -> String {
     tool(namespace, "nft", &["list", "ruleset"], "")
 }
 
-fn nft_needs() -> Vec<Feature> {
-    [needs("nft", Family::Ipv4), vec![Feature::NftTool]].concat()
-}
-
 #[test]
 fn nft_text_and_our_bytes_leave_the_same_table() {
-    if !need("nft text and our bytes leave the same table", &nft_needs()) {
+    if !need("nft text and our bytes leave the same table", &NFT) {
         return;
     }
     let backend = backend("nft");
@@ -88,7 +74,7 @@ fn nft_text_and_our_bytes_leave_the_same_table() {
 
 #[test]
 fn what_nft_lists_can_be_loaded_again() {
-    if !need("what nft lists can be loaded again", &nft_needs()) {
+    if !need("what nft lists can be loaded again", &NFT) {
         return;
     }
     let backend = backend("nft");
@@ -103,7 +89,7 @@ fn what_nft_lists_can_be_loaded_again() {
 
 #[test]
 fn loading_twice_changes_nothing_in_nft() {
-    if !need("loading twice changes nothing in nft", &nft_needs()) {
+    if !need("loading twice changes nothing in nft", &NFT) {
         return;
     }
     let backend = backend("nft");
@@ -141,7 +127,7 @@ table ip nfc-of-somebody-else {
 
 #[test]
 fn nft_leaves_other_tables_alone_and_nothing_behind() {
-    if !need("nft leaves other tables alone and nothing behind", &nft_needs()) {
+    if !need("nft leaves other tables alone and nothing behind", &NFT) {
         return;
     }
     let backend = backend("nft");
@@ -248,7 +234,7 @@ fn iptables_text_of_both_families_loads_with_both_tools() {
 /// A batch that the kernel refuses leaves the rules that were there.
 #[test]
 fn a_refused_apply_leaves_the_old_rules_whole() {
-    if !need("a refused apply leaves the old rules whole", &nft_needs()) {
+    if !need("a refused apply leaves the old rules whole", &NFT) {
         return;
     }
     let backend = backend("nft");

@@ -239,8 +239,8 @@ mod tests {
                     let noise = 0.99 + f64::from(dice.below(201)) / 10_000.0;
                     whole(3_000_000.0 * speed * times * noise)
                 };
-                let rounds: Vec<u64> = (0..15).map(|_| value()).collect();
-                let of = |metric| figures(instrument, (backend, services), metric, &rounds);
+                let rounds: Vec<_> = (0..15).map(|_| vec![value()]).collect();
+                let of = |metric| figures(instrument, (backend, services), metric, rounds.clone());
                 entries.extend(of(Metric::FirstPacketNs));
                 if backend != BASELINE {
                     entries.extend(of(Metric::UnknownPortNs));

@@ -150,7 +150,8 @@ mod tests {
 
     /// Rounds of one backend at one size, as invented by a test.
     fn run(name: &str, kernel: &str, instrument: &str, medians: &[u64]) -> Named {
-        let entries = figures(instrument, ("nft", 100), Metric::FirstPacketNs, medians);
+        let rounds = medians.iter().map(|median| vec![*median]);
+        let entries = figures(instrument, ("nft", 100), Metric::FirstPacketNs, rounds);
         let machine = Machine { kernel: kernel.to_owned(), ..Machine::default() };
         Named { name: name.to_owned(), record: Record { machine, entries } }
     }

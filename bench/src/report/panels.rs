@@ -7,6 +7,7 @@ use super::names::{self, Name};
 use super::palette::{Style, styles};
 use super::quantity::Unit;
 use super::scale::{Scale, round_up};
+use super::series::real;
 use super::svg::{Form, Hold, Svg, look, soft};
 
 /// What such a chart shows.
@@ -217,12 +218,6 @@ fn groups(svg: &mut Svg, form: Form, panel: &Panel, (high, bottom): (Height<'_>,
 
 fn count(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX).max(1)
-}
-
-/// Nanoseconds of a run are far below 2^52.
-#[expect(clippy::cast_precision_loss, reason = "nanoseconds of 52 days are exact")]
-fn real(value: u64) -> f64 {
-    value as f64
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a place on the paper is a few hundred")]

@@ -3,10 +3,12 @@
 use super::*;
 use crate::metric::Operation;
 use crate::occupancy;
+use crate::plan::Cell;
 use crate::record::{
     Absent, Capped, CpuTime, Disruption, Entry, Figure, Finished, Plan, Slot, Voided,
 };
-use crate::stats::{Distribution, Summary};
+use crate::stats::Summary;
+use crate::tally::{CellSamples, Tally};
 
 const SIZES: [u32; 5] = [1, 10, 100, 1_000, 10_000];
 
@@ -19,67 +21,33 @@ const SIZES: [u32; 5] = [1, 10, 100, 1_000, 10_000];
 )]
 fn entries(backend: &str, metric: Metric, law: impl Fn(f64) -> f64) -> Vec<Entry> {
     let one = |services: u32| {
-        let mut all = Vec::new();
-        let mut entries: Vec<Entry> = Vec::new();
-        for round in 0..10_u32 {
+        let samples = |round: u32| -> Vec<u64> {
             let drift = 1.0 + f64::from((round * 7 + services) % 5) / 400.0;
             let value = law(f64::from(services)) * drift;
-            let samples: Vec<u64> = (0..50).map(|i| value as u64 + i).collect();
-            all.extend_from_slice(&samples);
-            entries.push(figure(backend, metric, services, Some(round), &samples));
-        }
-        entries.push(figure(backend, metric, services, None, &all));
-        entries
+            (0..50).map(|i| value as u64 + i).collect()
+        };
+        figures("native", (backend, services), metric, (0..10).map(samples))
     };
     SIZES.into_iter().flat_map(one).collect()
 }
 
-/// One sample a round, and all rounds together.
+/// Each round and all rounds together, from the samples of each round.
 pub(super) fn figures(
     instrument: &str,
     (backend, services): (&str, u32),
     metric: Metric,
-    rounds: &[u64],
+    rounds: impl IntoIterator<Item = Vec<u64>>,
 ) -> Vec<Entry> {
-    let figure = |round: Option<u32>, samples: &[u64]| {
-        Entry::Figure(Figure {
-            instrument: instrument.to_owned(),
-            backend: backend.to_owned(),
-            layout: "default".to_owned(),
-            services,
-            endpoints: 3,
-            metric,
-            unit: "ns".to_owned(),
-            round,
-            rounds: 1,
-            seed: 1,
-            summary: Summary::of(samples).expect("samples"),
-            p50_low: None,
-            p50_high: None,
-            counts: None,
-        })
-    };
-    let single = (0..).zip(rounds).map(|(n, value)| figure(Some(n), &[*value]));
-    single.chain([figure(None, rounds)]).collect()
-}
-
-fn figure(backend: &str, metric: Metric, services: u32, round: Option<u32>, all: &[u64]) -> Entry {
-    Entry::Figure(Figure {
-        instrument: "native".to_owned(),
-        backend: backend.to_owned(),
-        layout: "default".to_owned(),
-        services,
-        endpoints: 3,
-        metric,
-        unit: "ns".to_owned(),
-        round,
-        rounds: round.map_or(10, |_| 1),
-        seed: 1,
-        summary: Summary::of(all).expect("samples"),
-        p50_low: None,
-        p50_high: None,
-        counts: round.map(|_| Distribution::of(all)),
-    })
+    let mut tally = Tally::new(instrument, 3, 1);
+    let added = (0..).zip(rounds).flat_map(|(round, samples)| {
+        let cell = Cell { round, backend: backend.to_owned(), services };
+        tally.add(&cell, CellSamples::from([(metric, samples)]))
+    });
+    // What is said of all rounds so far holds only until the next.
+    let is_single = |entry: &Entry| matches!(entry, Entry::Figure(f) if f.round.is_some());
+    let mut entries: Vec<Entry> = added.filter(is_single).collect();
+    entries.extend(tally.over_all_rounds());
+    entries
 }
 
 fn record() -> Record {

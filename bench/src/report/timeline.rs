@@ -6,6 +6,7 @@
 use super::palette::{Style, styles};
 use super::quantity::Unit;
 use super::scale::Scale;
+use super::series::real;
 use super::svg::{Form, Hold, Look, Svg, look, soft};
 use crate::record::Slot;
 
@@ -77,12 +78,6 @@ impl View {
         let left = self.form.left();
         left + (share * f64::from(self.right - left)).round() as i32
     }
-}
-
-/// Nanoseconds of a run are far below 2^52.
-#[expect(clippy::cast_precision_loss, reason = "nanoseconds of 52 days are exact")]
-fn real(value: u64) -> f64 {
-    value as f64
 }
 
 fn draw_panel(svg: &mut Svg, panel: &Panel, late: f64, view: View) {

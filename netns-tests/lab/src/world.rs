@@ -15,7 +15,7 @@
 //! Invariant: links, addresses, routes and sysctls only.
 
 use nfc_backend::Refusal;
-use nfc_ir::{AddrBlock, Family};
+use nfc_ir::{AddrBlock, Family, Ir};
 use nfc_kernel::netns::NamespaceError;
 use nfc_kernel::sysctl::{self, SysctlError};
 use nfc_kernel::{Namespace, conntrack, link};
@@ -208,6 +208,16 @@ impl World {
     /// [`LabError`], as without root.
     pub fn new() -> Result<Self, LabError> {
         Self::with(Settings::default())
+    }
+
+    /// A world whose node has the addresses that `ir` says.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError`], as without root.
+    pub fn of(ir: &Ir) -> Result<Self, LabError> {
+        let node_addresses = ir.node().addresses.clone();
+        Self::with(Settings { node_addresses, ..Settings::default() })
     }
 
     /// A world of these settings.

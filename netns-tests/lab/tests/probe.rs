@@ -2,7 +2,9 @@
 
 #![expect(clippy::expect_used, reason = "tests fail by panicking")]
 
-use nfc_backend::{Apply, Process, Step};
+mod rules;
+
+use nfc_backend::{Apply, Process, Question, Step};
 use nfc_ir::Protocol;
 use nfc_kernel::{Feature, Kernel};
 use nfc_lab::{Connections, Delivery, Landing, Probe, ProbeError, Samples, Sender, World, need};
@@ -28,18 +30,14 @@ table ip t {
 
 fn world() -> World {
     let world = World::new().expect("a world");
-    let args = vec!["-f".to_owned(), "-".to_owned()];
-    let nft = Process { program: "nft", args, stdin: RULES.to_owned() };
-    let loaded = world.node().run(|| Kernel::new().apply(&[Step::Process(nft)]));
-    loaded.expect("a namespace").expect("rules that nft takes");
+    rules::load(&world, RULES);
     world
 }
 
 /// How many packets of new connections the forward hook has counted.
 fn new_connections(world: &World) -> u64 {
     let args = ["list", "chain", "ip", "t", "forward"].map(str::to_owned).to_vec();
-    let list =
-        nfc_backend::Question::Process(Process { program: "nft", args, stdin: String::new() });
+    let list = Question::Process(Process { program: "nft", args, stdin: String::new() });
     let answers = world.node().run(|| Kernel::new().ask(&[list])).expect("a namespace");
     let text = String::from_utf8(answers.expect("a listing")[0].0.clone()).expect("text");
     let after = text.split_once("counter packets ").expect("a counter").1;

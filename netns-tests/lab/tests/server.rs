@@ -2,8 +2,9 @@
 
 #![expect(clippy::expect_used, reason = "tests fail by panicking")]
 
-use nfc_backend::{Apply, Process, Step};
-use nfc_kernel::{Feature, Kernel};
+mod rules;
+
+use nfc_kernel::Feature;
 use nfc_lab::{Delivery, Server, Settings, World, need};
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -22,10 +23,7 @@ table ip t {
 fn world() -> World {
     let settings = Settings { delivery: Delivery::Answered, ..Settings::default() };
     let world = World::with(settings).expect("a world");
-    let args = vec!["-f".to_owned(), "-".to_owned()];
-    let nft = Process { program: "nft", args, stdin: RULES.to_owned() };
-    let loaded = world.node().run(|| Kernel::new().apply(&[Step::Process(nft)]));
-    loaded.expect("a namespace").expect("rules that nft takes");
+    rules::load(&world, RULES);
     world
 }
 

@@ -1,12 +1,13 @@
-//! Packets land where rules written by hand send them. The rules are loaded with `nft`, so
-//! that nothing of ours but the lab is under test.
+//! Packets land where rules written by hand send them.
 
 #![expect(clippy::expect_used, reason = "tests fail by panicking")]
 
-use nfc_backend::{Apply, Process, Step};
+mod rules;
+
 use nfc_ir::{Choice, Family, Ingress, Packet, Protocol};
-use nfc_kernel::{Feature, Kernel};
+use nfc_kernel::Feature;
 use nfc_lab::{Landing, Witness, World, need};
+use rules::load;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -53,13 +54,6 @@ table ip6 t {
     }
 }
 ";
-
-fn load(world: &World, rules: &str) {
-    let args = vec!["-f".to_owned(), "-".to_owned()];
-    let nft = Process { program: "nft", args, stdin: rules.to_owned() };
-    let loaded = world.node().run(|| Kernel::new().apply(&[Step::Process(nft)]));
-    loaded.expect("a namespace").expect("rules that nft takes");
-}
 
 /// A packet that enters at a link, or at the node itself when `link` is empty.
 fn packet(protocol: Protocol, link: &str, source: &str, destination: &str) -> Packet {
