@@ -72,6 +72,7 @@ impl Backend for Ipvs {
     fn patched(&self, old: &Program, patch: &Patch) -> Program {
         diff::patched(old, patch)
     }
+
     /// By what programs say alone: an endpoint that goes takes its connections with it.
     /// Draining needs to know who is in use, which only [`replace`](Self::replace) is told.
     fn follow(&self, _ir: &Ir, lowered: Lowered<Program>) -> Anew<Self> {

@@ -49,7 +49,7 @@ pub(crate) fn assemble(
         let local = pairs.filter(|(service, slices)| needs_name(service) && !slices.is_empty());
         warn_of_need(reader, NodeNeed::Name, local.map(|(s, _)| s.name.to_string()));
     }
-    let mut irs = BTreeMap::new();
+    let (mut irs, mut told) = (BTreeMap::new(), BTreeSet::new());
     for family in families(objects, settings) {
         let node = node::resolve(reader, settings, own, &objects.service_cidrs, family);
         let compiler = Compiler { node: &node, family };
@@ -68,7 +68,7 @@ pub(crate) fn assemble(
                 }
                 irs.insert(family, ir);
             }
-            Err(flaws) => blame(reader, objects, &flaws),
+            Err(flaws) => blame(reader, objects, &flaws, &mut told),
         }
     }
     irs
@@ -271,11 +271,25 @@ fn warn_of_need(
 }
 
 /// Points from flaws of an Ir back to the text. Services that share a cluster IP may share
-/// many ports of it; that is said once.
-fn blame(reader: &mut Reader<'_>, objects: &Objects, flaws: &[Flaw]) {
-    let mut told = BTreeSet::new();
+/// many ports of it, and those that share a node port do so in both families; `told` has the
+/// places of which that was said.
+fn blame(
+    reader: &mut Reader<'_>,
+    objects: &Objects,
+    flaws: &[Flaw],
+    told: &mut BTreeSet<(Span, Option<Span>)>,
+) {
     for flaw in flaws {
         let finding = match flaw {
+            Flaw::Conflict { service, key: FrontendKey::Address(..), by }
+                if object_name(service) == object_name(by) =>
+            {
+                let spans = (port_span(objects, service), port_span(objects, by));
+                let (second, first) = (spans.0.max(spans.1), spans.0.min(spans.1));
+                Finding::new(second, flaw.to_string(), "expected a number of its own")
+                    .related(first, "first taken here")
+                    .help("ports of one Service have the same number under two protocols only")
+            }
             Flaw::Conflict { service, key, by } => {
                 let spans = (claim_span(objects, service, key), claim_span(objects, by, key));
                 let (second, first) = (spans.0.max(spans.1), spans.0.min(spans.1));
@@ -330,6 +344,13 @@ fn claim_span(objects: &Objects, name: &ServiceName, key: &FrontendKey) -> Span 
             .map(|at| at.span),
     };
     claim.unwrap_or(service.span)
+}
+
+/// Where the port of a Service stands.
+fn port_span(objects: &Objects, name: &ServiceName) -> Span {
+    let service = objects.services.get(&object_name(name));
+    let port = service.and_then(|s| s.ports.iter().find(|port| port.name == name.port));
+    port.map(|port| port.span).unwrap_or_default()
 }
 
 fn object_span(objects: &Objects, name: &ServiceName) -> Span {

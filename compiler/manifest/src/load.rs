@@ -168,17 +168,18 @@ pub fn read_settings(document: &Document) -> Result<(Settings, Vec<Warning>), Ve
     Ok((settings.unwrap_or_default(), warnings))
 }
 
-/// The kinds that are read in one version only.
-const VERSIONS: [(&str, &str); 4] = [
+/// The kinds that are read, and in which version; a ServiceCIDR is read in any of its group.
+const VERSIONS: [(&str, &str); 5] = [
     ("Service", "v1"),
     ("EndpointSlice", "discovery.k8s.io/v1"),
     ("Endpoints", "v1"),
     ("Node", "v1"),
+    ("ServiceCIDR", "networking.k8s.io/v1"),
 ];
 
 /// The version in which `kind` would be read, when `version` is none or another one of the
 /// same group. A kind of the same name in another group, as Knative's Service, is none of ours.
-fn known_version(kind: &str, version: &str) -> Option<&'static str> {
+pub(crate) fn known_version(kind: &str, version: &str) -> Option<&'static str> {
     fn group(version: &str) -> &str {
         version.rsplit_once('/').map_or("", |(group, _)| group)
     }

@@ -22,6 +22,10 @@ use std::rc::Rc;
 /// How many findings of one object get the path of their field.
 const PATHS_MAX: usize = 100;
 
+/// What to do about `{{ ... }}`, which is YAML, or not, by what stands around it.
+pub(crate) const TEMPLATE: &str =
+    "this looks like a template; render it first, for example with `helm template`";
+
 /// Reads the objects of one stretch of text. What it finds goes into the report when it is
 /// dropped.
 pub(crate) struct Reader<'r> {
@@ -282,6 +286,9 @@ impl<'r> Reader<'r> {
             format!("expected {expected}"),
         );
         finding.help = match &tree.value {
+            Value::Map(_) if self.view.text_of(tree.span).starts_with("{{") => {
+                Some(TEMPLATE.to_owned())
+            }
             Value::Plain(_) if expected == "a text" => Some("put quotes around it".to_owned()),
             Value::Plain(text) | Value::Quoted(text) if expected == "a list" => {
                 Some(format!("write `[{text}]`"))

@@ -77,6 +77,9 @@ const POLICIES: [(&str, TrafficPolicy); 2] =
 
 const FAMILIES: [(&str, Family); 2] = [("IPv4", Family::Ipv4), ("IPv6", Family::Ipv6)];
 
+/// All fields of a Service.
+const FIELDS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
+
 /// All fields of a ServiceSpec (`k8s.io/api/core/v1/types.go`), to tell a slip of the pen
 /// from a field that does not matter here.
 const SPEC_FIELDS: [&str; 20] = [
@@ -116,6 +119,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, tree: &Tree<'_>) -> Reading {
     let Some(object) = reader.fields(tree) else {
         return Reading::Unreadable;
     };
+    object.check(reader, &FIELDS);
     let Some(meta) = Meta::read(reader, &object, "Service") else {
         return Reading::Unreadable;
     };
@@ -331,23 +335,31 @@ fn ports(
         let Some(port) = port(reader, item, kind, meta) else {
             continue;
         };
-        match ports.iter().find(|p| p.name == port.name) {
+        let is_like =
+            |p: &&ServicePort| p.name == port.name || p.name.is_empty() || port.name.is_empty();
+        match ports.iter().find(is_like) {
             None => ports.push(port),
-            Some(first) => {
-                let title = if port.name.is_empty() {
-                    "a second port without a name".to_owned()
-                } else {
-                    format!("a second port named `{}`", port.name)
-                };
-                reader.find(
-                    Finding::new(port.span, title, "expected a name of its own")
-                        .related(first.span, "the first one")
-                        .help("ports of one Service are told apart by name; name every port"),
-                );
-            }
+            Some(first) => reader.find(indistinct(first, &port)),
         }
     }
     ports
+}
+
+/// What is wrong with two ports of the same name, or of which only one has a name.
+fn indistinct(first: &ServicePort, second: &ServicePort) -> Finding {
+    let title = match (first.name.as_str(), second.name.as_str()) {
+        ("", "") => "a second port without a name".to_owned(),
+        (name, same) if name == same => format!("a second port named `{name}`"),
+        _ => "one of several ports has no name".to_owned(),
+    };
+    let is_first = first.name.is_empty() && !second.name.is_empty();
+    let (wrong, other, label) = match is_first {
+        true => (first, second, "another one"),
+        false => (second, first, "the first one"),
+    };
+    Finding::new(wrong.span, title, "expected a name of its own")
+        .related(other.span, label)
+        .help("ports of one Service are told apart by name; name every port")
 }
 
 fn port(

@@ -12,7 +12,7 @@ use crate::diagnostic::Finding;
 use crate::json::Scanner;
 use crate::list::{Form, OpenList, Take, each_item};
 use crate::place::{Span, View};
-use crate::reader::Reader;
+use crate::reader::{Reader, TEMPLATE};
 use crate::report::Report;
 use crate::tree::{Documents, SyntaxError, Tree, Value};
 use crate::window::{Cursor, Window};
@@ -205,10 +205,13 @@ impl Split<'_, '_, '_> {
         each: &mut dyn FnMut(&mut Reader<'_>, &Tree<'_>, &mut Take<'_>),
     ) {
         let text = &self.window.rest()[..bytes];
+        let breaks_off = self.window.is_broken() && bytes == self.window.rest().len();
         let mut reader = Reader::new(self.window.view(), self.report);
         for tree in Documents::new(text, self.window.position()) {
             match tree {
                 Ok(tree) => each(&mut reader, &tree, self.take),
+                // What breaks off where it is no text is refused for that.
+                Err(_) if breaks_off => {}
                 Err(error) => reader.find(yaml_finding(self.window.view(), error)),
             }
         }
@@ -309,7 +312,7 @@ fn yaml_finding(view: View<'_>, error: SyntaxError) -> Finding {
     let SyntaxError { span, words, .. } = error;
     let lines = view.lines(span, span);
     let help = if lines.is_some_and(|l| l.text.contains("{{")) {
-        "this looks like a template; render it first, for example with `helm template`"
+        TEMPLATE
     } else if words.contains("tab") {
         "indent with blanks; YAML does not allow tabs there"
     } else if words.contains("anchor") {

@@ -5,7 +5,7 @@
 //! concern here.
 
 use crate::diagnostic::Place;
-use crate::load::WINDOW_BYTES;
+use crate::load::{WINDOW_BYTES, known_version};
 use crate::place::Span;
 use crate::reader::truth;
 use crate::report::Report;
@@ -23,6 +23,15 @@ pub struct WrittenObject {
     pub api_version: String,
     /// Its fields.
     pub fields: Written,
+}
+
+impl WrittenObject {
+    /// Whether it is an object of the kind that is read under this name, and not, as Knative's
+    /// Service, of another group's.
+    #[must_use]
+    pub fn is_a(&self, kind: &str) -> bool {
+        self.kind == kind && known_version(kind, &self.api_version).is_some()
+    }
 }
 
 /// A value and its place.

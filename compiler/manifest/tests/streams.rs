@@ -160,12 +160,13 @@ fn what_is_broken_is_refused_with_its_place() {
     let port = "{\"apiVersion\": \"v1\", \"kind\": \"Service\", \"metadata\": {\"name\": \"a\"},\n \
                 \"spec\": {\"clusterIP\": \"10.0.0.1\", \"ports\": [{\"port\": 1e99}, {\"name\": \"b\", \
                 \"port\": 99999999999999999999999}]}}";
-    let inputs: [(&str, Vec<u8>); 8] = [
+    let inputs: [(&str, Vec<u8>); 9] = [
         ("a text that breaks off", list(node).into()),
         ("garbage behind it", (list(node) + "\n]}\nhello: [\n").into()),
         ("a missing comma", (list(node) + "\n" + node + "\n]}").into()),
         ("bytes that are no text", [list(node).as_bytes(), b",\n  {\"kind\": \"\xff\xfe"].concat()),
         ("UTF-16", b"\xff\xfe{\0\"\0k\0".to_vec()),
+        ("a packed file", b"\x1f\x8b\x08\x00\x03kind: A\n".to_vec()),
         ("deep nesting", deep.into()),
         ("huge numbers", port.into()),
         ("a lone surrogate", b"{\"kind\": \"A\\ud800\"}".to_vec()),

@@ -81,7 +81,7 @@ Examples:
   sudo iptables-legacy-save > now
   nfc compile --backend iptables --family ipv4 --replacing now svc.yaml
 
-Exit codes: 0 printed, 1 input refused.")]
+Exit codes: 0 printed, 1 input refused, 2 standard output cannot be written.")]
 pub(crate) struct Compile {
     #[command(flatten)]
     pub(crate) backend: BackendArg,
@@ -98,11 +98,12 @@ pub(crate) struct Compile {
 
 /// Load Services into the kernel, in place of what nfc loaded before
 ///
-/// nftables is told over netlink, in one transaction for each address family: packets meet
-/// either the old rules or the new. What is there already is read first and only what
-/// differs is sent, so that what others changed in nfc's table is repaired. iptables goes
+/// nftables and IPVS are told over netlink. What is there already is read first and only what
+/// differs is sent, so that what others changed in nfc's rules is repaired. Packets meet either
+/// the old nftables rules or the new; what IPVS is told goes step by step. iptables goes
 /// through iptables-legacy-restore. Tables, chains and addresses that are not nfc's are left
-/// alone.
+/// alone. An input without any Service is refused, as a kubectl that failed leaves it in a pipe:
+/// `nfc delete` takes rules away.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -119,8 +120,8 @@ pub(crate) struct Apply {
     pub(crate) backend: BackendArg,
     #[command(flatten)]
     pub(crate) netns: NetnsArg,
-    /// Replace everything, whatever is there, without reading it first (nft; the others
-    /// always do).
+    /// Replace the table, whatever it holds, without reading it first (nft; iptables writes its
+    /// chains anew in any case, and IPVS has to know what is there).
     #[arg(long)]
     pub(crate) full: bool,
     /// Change nothing, and print the patch that would be carried out: see `nfc diff --live`.
@@ -187,6 +188,7 @@ impl BackendArg {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum BackendName {
     /// nftables: sets and verdict maps, a constant number of chains.
+    #[value(alias = "nftables")]
     Nft,
     /// iptables (legacy): kube-proxy's own chains.
     Iptables,

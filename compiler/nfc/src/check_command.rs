@@ -6,7 +6,6 @@ use crate::args::Input;
 use crate::{Exit, print, read_documents, read_settings};
 use clap::{Args, ValueEnum};
 use nfc::check;
-use nfc_ir::ProxyMode;
 use nfc_manifest::Document;
 
 /// Tell what kube-proxy would make of manifests that their author may not expect
@@ -23,7 +22,7 @@ Examples:
   nfc check --output sarif manifests/ > nfc.sarif
 
 Exit codes: 0 nothing worse than warnings was found, 1 errors were found or the input cannot be
-read.")]
+read, 2 standard output cannot be written.")]
 pub(crate) struct Check {
     /// For people, for programs, or for code hosts that show findings beside the lines.
     #[arg(long, value_enum, default_value_t = Form::Text)]
@@ -48,12 +47,12 @@ enum Form {
 
 pub(crate) fn run(args: &Check) -> Result<(), Exit> {
     if let Some(code) = args.ignore.iter().find(|code| check::rules::find(code).is_none()) {
-        eprintln!("error: no finding has the code {code}");
+        eprintln!("error: no finding has the code {code}; docs/check.md lists those there are");
         return Err(Exit::Input);
     }
-    let settings = read_settings(&args.input)?.overridden(&args.input.overrides());
+    let settings = read_settings(&args.input)?;
     let documents = read_documents(&args.input.files)?;
-    let mut findings = check::check(&documents, &settings.for_mode(ProxyMode::Nftables));
+    let mut findings = check::check(&documents, &settings);
     if findings.is_empty() && !has_services(&documents) {
         eprintln!("warning: the input has no Service, so there is nothing to check");
     }
@@ -68,5 +67,5 @@ pub(crate) fn run(args: &Check) -> Result<(), Exit> {
 
 /// Whether there is anything to check; asked where nothing was found.
 fn has_services(documents: &[Document]) -> bool {
-    nfc_manifest::written(documents).iter().any(|object| object.kind == "Service")
+    nfc_manifest::written(documents).iter().any(|object| object.is_a("Service"))
 }

@@ -11,7 +11,7 @@ use nfc::diff;
 use nfc_backend::{AnyBackend, AnyPatch, Apply as _, Refusal};
 use nfc_ir::{Family, Ir, ProxyMode};
 use nfc_kernel::Kernel;
-use nfc_manifest::Document;
+use nfc_manifest::{Document, Settings};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -85,16 +85,20 @@ fn refuse(why: &str) -> Result<(), Exit> {
 
 fn run_manifests(args: &Diff, old: &PathBuf, new: &PathBuf) -> Result<(), Exit> {
     let backends = backends(args)?;
-    let (old, new) = (documents(old)?, documents(new)?);
+    let settings = read_settings(&args.input)?;
+    // What is wrong with either side is said before one gives up.
+    let (old, new) = (documents(old), documents(new));
+    let (old, new) = (old?, new?);
     // Where nobody's rules are asked for, any mode will do: Services are the same in all.
     let mode = backends.first().map_or(ProxyMode::Nftables, |backend| backend.mode());
-    let (before, after) = (load(args, &old, mode, false)?, load(args, &new, mode, true)?);
+    let (before, after) = (load(&settings, &old, mode, false), load(&settings, &new, mode, true));
+    let (before, after) = (before?, after?);
     let differences = diff::differences(&before, &after);
     let mut told = Vec::new();
     for backend in &backends {
         // Each mode reads the settings in its own way.
-        let before = load(args, &old, backend.mode(), false)?;
-        let after = load(args, &new, backend.mode(), false)?;
+        let before = load(&settings, &old, backend.mode(), false)?;
+        let after = load(&settings, &new, backend.mode(), false)?;
         told.extend(patches(backend.as_ref(), &before, &after));
     }
     told.retain(|told| !told.text.is_empty());
@@ -105,10 +109,11 @@ fn run_manifests(args: &Diff, old: &PathBuf, new: &PathBuf) -> Result<(), Exit> 
 
 fn run_live(args: &Diff, new: &PathBuf) -> Result<(), Exit> {
     let backends = backends(args)?;
+    let settings = read_settings(&args.input)?;
     let new = documents(new)?;
     let mut wanted = Vec::new();
     for (i, backend) in backends.iter().enumerate() {
-        wanted.push(load(args, &new, backend.mode(), i == 0)?);
+        wanted.push(load(&settings, &new, backend.mode(), i == 0)?);
     }
     let _inside = enter(args.netns.netns.as_deref())?;
     let mut told = Vec::new();
@@ -144,9 +149,14 @@ fn documents(path: &PathBuf) -> Result<Vec<Document>, Exit> {
     read_documents(std::slice::from_ref(path))
 }
 
-fn load(args: &Diff, documents: &[Document], mode: ProxyMode, warns: bool) -> Result<Irs, Exit> {
-    let settings = read_settings(&args.input)?.overridden(&args.input.overrides());
-    let loaded = nfc_manifest::load(documents, &settings.for_mode(mode)).map_err(|d| flawed(&d))?;
+fn load(
+    settings: &Settings,
+    documents: &[Document],
+    mode: ProxyMode,
+    warns: bool,
+) -> Result<Irs, Exit> {
+    let settings = settings.clone().for_mode(mode);
+    let loaded = nfc_manifest::load(documents, &settings).map_err(|d| flawed(&d))?;
     if warns {
         eprint!("{}", nfc_manifest::render_warnings(&loaded.warnings));
     }
@@ -197,10 +207,7 @@ fn on_kernel(
             (Err(Refusal::Missing { .. }), None) => continue,
             (Err(refusal), _) => {
                 eprintln!("error: {}, {family}: {refusal}", backend.name());
-                return Err(match refusal {
-                    Refusal::Refused { .. } => Exit::Kernel,
-                    Refusal::Missing { .. } | Refusal::Io { .. } => Exit::Environment,
-                });
+                return Err(Exit::from(&refusal));
             }
         };
         let patch = match &lowered {

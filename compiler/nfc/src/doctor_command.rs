@@ -2,14 +2,12 @@
 //!
 //! Invariant: gathers Services and facts; what is wrong is worked out in the library.
 
-use crate::args::{FamilyArg, Input, NetnsArg};
+use crate::args::{BackendArg, FamilyArg, Input, NetnsArg};
 use crate::explain_command::Output;
-use crate::lab_command::BackendOrNft;
-use crate::{Exit, backend, enter, print, read_services};
+use crate::{Exit, backend, enter, print, read_services, some_services};
 use clap::Args;
 use nfc::doctor::standing::Standing;
 use nfc::doctor::{self, Finding, Kind, Patient, Request, connections, facts, report};
-use nfc_backend::Refusal;
 use nfc_kernel::conntrack;
 use std::time::Duration;
 
@@ -37,10 +35,10 @@ Examples:
   sudo nfc doctor --output json manifests/ | jq -r '.findings[0].kind'
 
 Exit codes: 0 healthy, 1 something is wrong or the input is refused, 2 the environment lacks
-something.")]
+something, 3 the kernel refused to tell.")]
 pub(crate) struct Doctor {
     #[command(flatten)]
-    backend: BackendOrNft,
+    backend: BackendArg,
     #[command(flatten)]
     netns: NetnsArg,
     /// Forget the connections that lead to endpoints that are gone or go past the rules, and no
@@ -66,8 +64,8 @@ pub(crate) struct Doctor {
 
 /// Runs it.
 pub(crate) fn run(args: &Doctor) -> Result<(), Exit> {
-    let backend = backend(&args.backend.asked())?;
-    let irs = read_services(&args.input, backend.as_ref())?;
+    let backend = backend(&args.backend)?;
+    let irs = some_services(read_services(&args.input, backend.as_ref())?, "")?;
     let _inside = enter(args.netns.netns.as_deref())?;
     let mut bare = args.input.family.unwrap_or(FamilyArg::Both).families();
     bare.retain(|family| !irs.contains_key(family));
@@ -79,10 +77,7 @@ pub(crate) fn run(args: &Doctor) -> Result<(), Exit> {
     };
     let facts = facts::read(backend.as_ref(), &irs, &request).map_err(|refusal| {
         eprintln!("error: {}: {refusal}", backend.name());
-        match refusal {
-            Refusal::Refused { .. } => Exit::Kernel,
-            Refusal::Missing { .. } | Refusal::Io { .. } => Exit::Environment,
-        }
+        Exit::from(&refusal)
     })?;
     let (name, mode) = (backend.name(), backend.mode());
     let patient = Patient { backend: name, mode, irs: &irs, facts: &facts };

@@ -9,10 +9,10 @@ use crate::{
 };
 use clap::{Args, ValueEnum};
 use nfc::explain::{self, Asked, Explanation, Origin};
-use nfc_backend::{AnyBackend, Apply as _, Refusal, addresses};
-use nfc_ir::{Family, Ir, Packet, ProxyMode};
+use nfc_backend::{AnyBackend, Apply as _, addresses};
+use nfc_ir::{Family, Ir, Packet};
 use nfc_kernel::Kernel;
-use nfc_manifest::{Document, Warning};
+use nfc_manifest::{Document, Settings, Warning};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,7 @@ Examples:
   sudo nfc explain 'tcp 10.244.1.5 > 10.96.45.123:80' --trace examples/web.yaml
 
 Exit codes: 0 told, 1 the input is refused or has rules that nfc does not know, 2 the environment
-lacks something.")]
+lacks something, 3 the kernel refused.")]
 pub(crate) struct Explain {
     /// Protocol (tcp, udp, sctp), source and destination: 'tcp 10.244.1.5 > 10.96.0.10:80'. The
     /// source may have a port; behind it may stand `in eth0`, or `from` node, pod or outside.
@@ -108,10 +108,12 @@ pub(crate) fn run(args: &Explain) -> Result<(), Exit> {
     let backends = backends(args, listing.as_deref())?;
     let asked = asked(args);
     let family = Family::of(asked.destination.ip());
+    let settings = Settings { families: [family].into(), ..read_settings(&args.input)? };
     let documents = read_documents(&args.input.files)?;
     let mut irs = Vec::new();
     for backend in &backends {
-        let (ir, warnings) = services(&args.input, &documents, backend.mode(), family)?;
+        let settings = settings.clone().for_mode(backend.mode());
+        let (ir, warnings) = services(&documents, &settings, family)?;
         // All modes warn of the same; rules alone leave nothing to warn of.
         if irs.is_empty() && !documents.is_empty() {
             eprint!("{}", nfc_manifest::render_warnings(&warnings));
@@ -176,14 +178,11 @@ fn kind(listing: &str) -> BackendName {
 /// The Services of one family; none where only rules are asked about, but the node's
 /// settings all the same.
 fn services(
-    input: &Input,
     documents: &[Document],
-    mode: ProxyMode,
+    settings: &Settings,
     family: Family,
 ) -> Result<(Ir, Vec<Warning>), Exit> {
-    let mut settings = read_settings(input)?.overridden(&input.overrides());
-    settings.families = [family].into();
-    let loaded = nfc_manifest::load(documents, &settings.for_mode(mode));
+    let loaded = nfc_manifest::load(documents, settings);
     let mut loaded = loaded.map_err(|diagnostics| flawed(&diagnostics))?;
     let ir = loaded.irs.remove(&family).unwrap_or_else(|| Ir::empty(family));
     Ok((ir, loaded.warnings))
@@ -254,10 +253,7 @@ impl<'a> Side<'a> {
         questions.push(addresses::question());
         let mut answers = Kernel::new().ask(&questions).map_err(|refusal| {
             eprintln!("error: {}, {family}: {refusal}", self.backend.name());
-            match refusal {
-                Refusal::Refused { .. } => Exit::Kernel,
-                Refusal::Missing { .. } | Refusal::Io { .. } => Exit::Environment,
-            }
+            Exit::from(&refusal)
         })?;
         let addresses = answers.pop().map_or_else(Vec::new, |answer| addresses::read(&answer));
         let texts = answers.iter().map(|answer| String::from_utf8_lossy(&answer.0));

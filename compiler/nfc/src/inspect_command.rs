@@ -2,9 +2,8 @@
 //!
 //! Invariant: reads and prints; what is counted is worked out in the library.
 
-use crate::args::{FamilyArg, NetnsArg};
+use crate::args::{BackendArg, FamilyArg, NetnsArg};
 use crate::explain_command::Output;
-use crate::lab_command::BackendOrNft;
 use crate::{Exit, backend, enter, print};
 use clap::Args;
 use nfc::inspect::{self, Inspection};
@@ -35,10 +34,11 @@ Examples:
   sudo nfc inspect --output json \\
       | jq '.services[] | select(.connections > 100) | .service'
 
-Exit codes: 0 shown, 2 the environment lacks something, or has no rules of nfc's.")]
+Exit codes: 0 shown, 1 the arguments are refused, 2 the environment lacks something, or has no
+rules of nfc's, 3 the kernel refused to tell.")]
 pub(crate) struct Inspect {
     #[command(flatten)]
-    backend: BackendOrNft,
+    backend: BackendArg,
     #[command(flatten)]
     netns: NetnsArg,
     /// Which address families to look at.
@@ -57,7 +57,7 @@ pub(crate) struct Inspect {
 
 /// Runs it.
 pub(crate) fn run(args: &Inspect) -> Result<(), Exit> {
-    let backend = backend(&args.backend.asked())?;
+    let backend = backend(&args.backend)?;
     if args.watch && !io::stdout().is_terminal() {
         eprintln!("error: --watch draws on a terminal, and standard output is none");
         return Err(Exit::Input);
@@ -82,7 +82,7 @@ fn look(backend: &dyn AnyBackend, families: &BTreeSet<Family>) -> Result<Inspect
     let kernel = &mut Kernel::new();
     let refused = |refusal: Refusal| {
         eprintln!("error: {}: {refusal}", backend.name());
-        Exit::Environment
+        Exit::from(&refusal)
     };
     let mut listings = BTreeMap::new();
     for family in families {

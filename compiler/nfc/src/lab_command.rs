@@ -3,7 +3,7 @@
 //! Invariant: puts together what the lab room and the backends give; knows no link and no
 //! rule.
 
-use crate::args::{BackendArg, BackendName, Input, LayoutArg};
+use crate::args::{BackendArg, Input};
 use crate::{Exit, backend, read_services, refused, warn_unsupported};
 use clap::Args;
 use nfc::load;
@@ -51,7 +51,7 @@ there is no such command, 126 when it cannot be run. Where the world cannot be h
 refused, 2 the environment lacks something, 3 the kernel refused the rules.")]
 pub(crate) struct Lab {
     #[command(flatten)]
-    backend: BackendOrNft,
+    backend: BackendArg,
     /// Where to run the command: client, node, backend (the first endpoint), or an endpoint's
     /// address.
     #[arg(long = "in", value_name = "PLACE", default_value = "client")]
@@ -66,24 +66,6 @@ pub(crate) struct Lab {
     /// What to run, after -- [default: a shell].
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
-}
-
-/// Which backend, where most who ask mean nft.
-#[derive(Debug, Args)]
-pub(crate) struct BackendOrNft {
-    /// What to compile to.
-    #[arg(long, short, value_name = "BACKEND", value_enum, default_value_t = BackendName::Nft)]
-    backend: BackendName,
-    /// How Services lead to what is done with them (nft).
-    #[arg(long, value_enum)]
-    layout: Option<LayoutArg>,
-}
-
-impl BackendOrNft {
-    /// The same as one who had to say it.
-    pub(crate) fn asked(&self) -> BackendArg {
-        BackendArg { backend: self.backend, layout: self.layout }
-    }
 }
 
 /// One of the world's namespaces, as it is typed.
@@ -112,8 +94,8 @@ impl FromStr for Room {
 
 /// Runs it.
 pub(crate) fn run(args: &Lab) -> Result<(), Exit> {
-    let backend = backend(&args.backend.asked())?;
-    let irs = read_services(&args.input, backend.as_ref())?;
+    let backend = backend(&args.backend)?;
+    let irs = read_services(&args.input, backend.as_ref())?.irs;
     let cluster = Cluster::of(irs.values()).map_err(|error| unbuilt(&error))?;
     for ir in irs.values() {
         let load = || load::apply(backend.as_ref(), ir, &mut Kernel::new());
@@ -148,9 +130,9 @@ fn find<'a>(cluster: &'a Cluster, place: &Room) -> Result<&'a Namespace, Exit> {
 /// Runs the command to its end, and returns its exit code.
 fn live(args: &Lab, cluster: &Cluster, inside: &Namespace) -> Result<u8, Exit> {
     let mut asked = requests().map_err(environment)?;
-    let mut table = Table::default();
+    let mut table = Table { is_redrawn: io::stderr().is_terminal(), before: Vec::new() };
     let mut watch = |cluster: &Cluster| {
-        if args.watch && io::stderr().is_terminal() {
+        if args.watch && table.is_redrawn {
             eprint!("{}", table.redrawn(&cluster.answered()));
         }
     };
@@ -246,9 +228,10 @@ fn greeting(backend: &str, cluster: &Cluster, irs: &BTreeMap<Family, Ir>) -> Str
     text + "Leave:           exit\n"
 }
 
-/// Counters that are drawn over each other.
-#[derive(Debug, Default)]
+/// Counters that are drawn over each other on a terminal.
+#[derive(Debug)]
 struct Table {
+    is_redrawn: bool,
     before: Vec<Answered>,
 }
 
@@ -260,14 +243,42 @@ impl Table {
             // Up to the heading, and clear from there to the end (ECMA-48 CPL, ED).
             lines => format!("\x1b[{}F\x1b[J", lines + 1),
         };
-        let mut text = format!("{up}{:<44} {:>8} {:>9}\n", "endpoint", "answers", "latest");
-        for (place, answered) in now.iter().enumerate() {
+        let names: Vec<_> = now.iter().map(|a| format!("{} {}", a.endpoint, a.protocol)).collect();
+        let heading = "endpoint";
+        let width = names.iter().map(String::len).max().unwrap_or(0).max(heading.len());
+        let mut text = format!("{up}{heading:<width$} {:>8} {:>9}\n", "answers", "latest");
+        for (place, (name, Answered { count, .. })) in names.iter().zip(now).enumerate() {
             let before = self.before.get(place).map_or(0, |before| before.count);
-            let Answered { endpoint, protocol, count } = answered;
-            let name = format!("{endpoint} {protocol}");
-            let _ = writeln!(text, "{name:<44} {count:>8} {:>+9}", count - before);
+            let _ = writeln!(text, "{name:<width$} {count:>8} {:>+9}", count - before);
         }
         self.before = now.to_vec();
+        if self.is_redrawn {
+            // On a narrow terminal a line that wraps would be two to go up (DECAWM off, and on).
+            text = format!("\x1b[?7l{text}\x1b[?7h");
+        }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_drawn_over_each_other_where_lines_do_not_wrap() {
+        let answered = |count| {
+            let endpoint = "10.0.0.1:80".parse().expect("an endpoint");
+            [Answered { endpoint, protocol: Protocol::Tcp, count }]
+        };
+        let mut table = Table { is_redrawn: true, before: Vec::new() };
+        for (count, begin, end) in
+            [(3, "\x1b[?7lendpoint", "+3\n\x1b[?7h"), (7, "\x1b[?7l\x1b[2F\x1b[J", "+4\n\x1b[?7h")]
+        {
+            let text = table.redrawn(&answered(count));
+            assert!(text.starts_with(begin) && text.ends_with(end), "{text:?}");
+        }
+        let mut log = Table { is_redrawn: false, before: Vec::new() };
+        let text = log.redrawn(&answered(3));
+        assert!(!text.contains('\x1b') && text.ends_with("+3\n"), "{text:?}");
     }
 }

@@ -42,6 +42,7 @@ use nfc_kernel::{Kernel, Namespace};
 use nfc_manifest::{Diagnostic, Document, Loaded, Settings, Source, SourceError, WINDOW_BYTES};
 use progress::Progress;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -90,6 +91,15 @@ enum Exit {
     Code(u8),
 }
 
+impl From<&Refusal> for Exit {
+    fn from(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::Refused { .. } => Self::Kernel,
+            Refusal::Missing { .. } | Refusal::Io { .. } => Self::Environment,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
@@ -105,7 +115,7 @@ impl From<Exit> for ExitCode {
 
 fn run_compile(args: &Compile) -> Result<(), Exit> {
     let backend = backend(&args.backend)?;
-    let irs = read_services(&args.input, backend.as_ref())?;
+    let irs = read_services(&args.input, backend.as_ref())?.irs;
     let text = match (args.emit, &args.replacing) {
         (Emit::Ir, _) => irs.values().map(Ir::to_string).collect(),
         (Emit::Program, None) => {
@@ -151,7 +161,8 @@ fn compile_onto(
 
 fn run_apply(args: &Apply) -> Result<(), Exit> {
     let backend = if args.full { whole(&args.backend)? } else { backend(&args.backend)? };
-    let irs = read_services(&args.input, backend.as_ref())?;
+    let loaded = read_services(&args.input, backend.as_ref())?;
+    let irs = some_services(loaded, "; `nfc delete` takes away what is loaded")?;
     let _inside = enter(args.netns.netns.as_deref())?;
     if args.dry_run {
         return diff_command::dry_run(backend.as_ref(), &irs, args.input.family);
@@ -211,18 +222,29 @@ fn name(asked: &BackendArg) -> Result<&'static str, Exit> {
 }
 
 /// Reads settings and manifests, and says everything there is to say about them.
-fn read_services(input: &Input, backend: &dyn AnyBackend) -> Result<BTreeMap<Family, Ir>, Exit> {
-    let settings = read_settings(input)?.overridden(&input.overrides()).for_mode(backend.mode());
-    let loaded = load_manifests(&input.files, &settings)?;
+fn read_services(input: &Input, backend: &dyn AnyBackend) -> Result<Loaded, Exit> {
+    let settings = read_settings(input)?.for_mode(backend.mode());
+    let mut loaded = load_manifests(&input.files, &settings)?;
     eprint!("{}", nfc_manifest::render_warnings(&loaded.warnings));
     if loaded.irs.values().all(|ir| ir.services().is_empty()) {
         let family = if input.family.is_some() { " in the family asked for" } else { "" };
         eprintln!("warning: no Service of the input is proxied{family}: there is nothing to say");
     }
     if loaded.irs.is_empty() {
-        return Ok([(Family::Ipv4, Ir::empty(Family::Ipv4))].into());
+        loaded.irs = [(Family::Ipv4, Ir::empty(Family::Ipv4))].into();
     }
-    Ok(loaded.irs)
+    Ok(loaded)
+}
+
+/// The Services of an input that has any. A kubectl that failed leaves nothing in a pipe, which
+/// must not clear a node, nor pass for a healthy one. `advice` goes on where the error ends.
+fn some_services(loaded: Loaded, advice: &str) -> Result<BTreeMap<Family, Ir>, Exit> {
+    let Loaded { irs, counts, .. } = loaded;
+    if counts.services + counts.skipped_services == 0 {
+        eprintln!("error: the input has no Service{advice}");
+        return Err(Exit::Input);
+    }
+    Ok(irs)
 }
 
 fn load_manifests(files: &[PathBuf], settings: &Settings) -> Result<Loaded, Exit> {
@@ -252,23 +274,34 @@ fn unreadable(errors: &[SourceError]) -> Exit {
     Exit::Input
 }
 
+/// The settings of the file, and what was typed over them. The file may be a pipe, so they are
+/// read once.
 fn read_settings(input: &Input) -> Result<Settings, Exit> {
-    let Some(path) = &input.config else { return Ok(Settings::default()) };
+    let Some(path) = &input.config else {
+        return Ok(Settings::default().overridden(&input.overrides()));
+    };
     let document = nfc_manifest::source::read_file(path).map_err(|error| {
         eprintln!("error: {error}");
         Exit::Input
     })?;
     let (settings, warnings) = nfc_manifest::read_settings(&document).map_err(|d| flawed(&d))?;
     eprint!("{}", nfc_manifest::render_warnings(&warnings));
-    Ok(settings)
+    Ok(settings.overridden(&input.overrides()))
 }
 
 fn flawed(diagnostics: &[Diagnostic]) -> Exit {
-    // As https://no-color.org has it, an empty value asks for nothing.
-    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let colour = io::stderr().is_terminal() && !is_unwanted;
+    let colour = io::stderr().is_terminal() && takes_colours(|name| std::env::var_os(name));
     eprint!("{}", nfc_manifest::render_all(diagnostics, colour));
     Exit::Input
+}
+
+/// Whether a terminal with these variables is to be sent colours.
+fn takes_colours(variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    // As https://no-color.org has it, an empty value asks for nothing.
+    let is_unwanted = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+    // What calls itself dumb would show the codes of colours as letters.
+    let is_dumb = variable("TERM").is_some_and(|name| name == "dumb");
+    !is_unwanted && !is_dumb
 }
 
 /// The network namespace to work in: that of the process when none is named.
@@ -290,10 +323,7 @@ fn enter(netns: Option<&Path>) -> Result<Option<Guard>, Exit> {
 
 fn refused(failure: load::Failure) -> Exit {
     eprintln!("error: {failure}");
-    match failure.refusal {
-        Refusal::Refused { .. } => Exit::Kernel,
-        Refusal::Missing { .. } | Refusal::Io { .. } => Exit::Environment,
-    }
+    Exit::from(&failure.refusal)
 }
 
 fn warn_unsupported(backend: &str, unsupported: &[Unsupported]) {
@@ -348,4 +378,25 @@ fn write_file(path: &Path, text: &str) -> Result<(), Exit> {
         eprintln!("error: cannot write {}: {error}", path.display());
         Exit::Environment
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_that_show_them_and_readers_who_want_them() {
+        for (variables, expected) in [
+            (&[][..], true),
+            (&[("TERM", "xterm"), ("NO_COLOR", "")], true),
+            (&[("TERM", "xterm"), ("NO_COLOR", "1")], false),
+            (&[("TERM", "dumb")], false),
+        ] {
+            let value = |wanted: &str| {
+                let found = variables.iter().find(|(name, _)| *name == wanted);
+                found.map(|(_, value)| value.into())
+            };
+            assert_eq!(takes_colours(value), expected, "{variables:?}");
+        }
+    }
 }

@@ -114,6 +114,41 @@ fn a_refused_input_comes_with_its_own_remedy() {
     assert!(told.contains("= help: did you mean `TCP`?") && told.contains("^^^\n"), "{told}");
 }
 
+/// Packets change no family on their way, so that endpoints of the other one are of no use.
+#[test]
+fn a_cluster_ip_without_endpoints_of_its_family_is_found() {
+    let text = fixture("clean").text;
+    let both = text.replace("clusterIP: 10.96.0.10", "clusterIPs: [10.96.0.10, 'fd00:96::10']");
+    let document = Document { name: "x.yaml".to_owned(), text: both };
+    let found = check(&[document], &settings());
+    let found: Vec<_> = found.iter().filter(|f| f.rule != rules::NODE_UNKNOWN).collect();
+    let words = found.iter().map(|f| f.message.as_str()).collect::<Vec<_>>();
+    let expected = "Service shop/web has the cluster IP fd00:96::10, and no IPv6 endpoints";
+    assert_eq!((words, found[0].rule.code), (vec![expected], "NFC-203"));
+}
+
+/// Knative calls its objects Services too.
+#[test]
+fn objects_of_other_groups_are_left_in_peace() {
+    let text = fixture("NFC-203").text;
+    assert!(text.contains("apiVersion: v1\n"), "{text}");
+    let text = text.replace("apiVersion: v1\n", "apiVersion: serving.knative.dev/v1\n");
+    let document = Document { name: "x.yaml".to_owned(), text };
+    assert_eq!(check(&[document], &settings()), []);
+}
+
+/// Where IPVS mode finds nobody on the node it goes to all endpoints, so nothing is lost.
+#[test]
+fn local_policies_are_judged_by_the_mode_in_the_settings() {
+    for code in ["NFC-204", "NFC-205"] {
+        for mode in ProxyMode::ALL {
+            let found = check(&[fixture(code)], &Settings::default().for_mode(mode));
+            let is_found = found.iter().any(|finding| finding.rule.code == code);
+            assert_eq!(is_found, mode != ProxyMode::Ipvs, "{code} in {mode} mode");
+        }
+    }
+}
+
 /// YAML has more words for true than one.
 #[test]
 fn conditions_may_be_spelled_in_every_way_of_yaml() {

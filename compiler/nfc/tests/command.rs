@@ -93,6 +93,50 @@ fn standard_input_is_read_once() {
     }
 }
 
+/// The settings may come from a pipe, and what is odd about them is said once, however many
+/// backends read them.
+#[test]
+fn settings_are_read_once_and_warned_of_once() {
+    let settings = b"apiVersion: kubeproxy.config.k8s.io/v1alpha1\n\
+                     kind: KubeProxyConfiguration\nclusterCidr: 10.244.0.0/16\n";
+    let web = "docs/guide/web.yaml";
+    let packet = "tcp 10.244.1.5 > 10.96.45.123:80";
+    for args in [&["diff", web, web][..], &["explain", packet, web]] {
+        let options = ["-b", "nft", "-b", "iptables", "-b", "ipvs", "--config", "-"];
+        let output = run(&[args, &options].concat(), settings);
+        let words = words(&output);
+        assert_eq!((code(&output), words.matches("`clusterCidr`").count()), (0, 1), "{words}");
+    }
+}
+
+#[test]
+fn both_sides_of_a_difference_are_judged() {
+    let bad = fs::read_to_string("../../docs/broken.yaml").expect("a manifest");
+    let output = run(&["diff", "docs/broken.yaml", "-"], bad.as_bytes());
+    let words = words(&output);
+    assert_eq!(code(&output), 1, "{words}");
+    assert!(words.contains("docs/broken.yaml:6:14") && words.contains("<stdin>:6:14"), "{words}");
+    let output = run(&["diff", "no-such-old", "no-such-new"], b"");
+    assert!(self::words(&output).contains("no-such-new"), "{}", self::words(&output));
+}
+
+/// What a kubectl that failed leaves in a pipe clears no node. Nothing is looked for in the
+/// kernel before that is said: no namespace is where the arguments point at.
+#[test]
+fn rules_are_not_replaced_by_those_of_an_input_without_services() {
+    let empty = r#"{"apiVersion": "v1", "kind": "List", "items": []}"#;
+    for input in ["", empty, "apiVersion: v1\nkind: Node\nmetadata: {name: n1}\n"] {
+        for option in [&[][..], &["--dry-run"], &["--full"]] {
+            let args = [&["apply", "--netns", "/dev/null", "-"], option].concat();
+            let output = run(&args, input.as_bytes());
+            assert_eq!(code(&output), 1, "{input:?}: {}", words(&output));
+            assert!(words(&output).contains("nfc delete"), "{}", words(&output));
+        }
+        let output = run(&["doctor", "--netns", "/dev/null", "-"], input.as_bytes());
+        assert_eq!(code(&output), 1, "{input:?}: {}", words(&output));
+    }
+}
+
 /// What editors of other systems put into a file changes nothing.
 #[test]
 fn line_ends_and_byte_order_marks_do_not_matter() {
@@ -143,6 +187,7 @@ fn refused_arguments_say_what_was_expected() {
             "iptables-legacy-save",
         ),
         (&["explain", "icmp 10.0.0.1 > 10.0.0.2:80", web], "tcp, udp and sctp"),
+        (&["explain", "tcp", "10.0.0.1", web], "the shell takes a bare `>` for itself"),
         (&["explain", "tcp 10.0.0.1 > web:80", web], "write an address and a port"),
         (&["explain", "tcp 10.0.0.1 > 10.0.0.2:80 from mars", web], "`from outside`"),
         (
@@ -209,6 +254,14 @@ fn examples_in_the_help_fit_on_a_terminal() {
         assert!(narrow.len() > 1, "{subcommand} has no examples");
         assert_eq!(narrow, wide, "{subcommand}");
     }
+}
+
+/// kube-proxy's name of the mode is understood too.
+#[test]
+fn nftables_is_nft() {
+    let compiled = |backend| run(&["compile", "-b", backend, "docs/guide/web.yaml"], b"");
+    assert_eq!(code(&compiled("nftables")), 0);
+    assert_eq!(text(&compiled("nftables")), text(&compiled("nft")));
 }
 
 /// Names that would end a comment or a script are refused before any rule is made of them.

@@ -18,7 +18,7 @@ pub use rules::{Rule, Severity};
 pub use sarif::{document, sarif};
 pub use text::text;
 
-use nfc_ir::{Family, Ir, Service};
+use nfc_ir::{Family, Ir, ProxyMode, Service};
 use nfc_manifest::{Document, Loaded, Place, Settings, written};
 use object::Objects;
 use std::collections::BTreeMap;
@@ -50,7 +50,8 @@ impl Finding {
     }
 }
 
-/// Everything that is found in `documents`, by file and line.
+/// Everything that is found in `documents`, by file and line, under kube-proxy's mode in the
+/// settings.
 #[must_use]
 pub fn check(documents: &[Document], settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -66,7 +67,7 @@ pub fn check(documents: &[Document], settings: &Settings) -> Vec<Finding> {
     };
     let written = written(documents);
     let objects = Objects::of(&written);
-    let case = Case { objects: &objects, irs: &irs };
+    let case = Case { objects: &objects, irs: &irs, mode: settings.mode };
     for service in &objects.services {
         services::check(&case, service, &mut findings);
     }
@@ -83,6 +84,8 @@ struct Case<'a> {
     objects: &'a Objects<'a>,
     /// What the input means; nothing when it was refused.
     irs: &'a BTreeMap<Family, Ir>,
+    /// Whose promises count where kube-proxy's modes differ.
+    mode: ProxyMode,
 }
 
 impl<'a> Case<'a> {

@@ -3,6 +3,7 @@
 //! Invariant: reads forgivingly; what is not there or makes no sense is left out, for
 //! loading has said so already.
 
+use nfc_ir::Family;
 use nfc_manifest::{Place, Written, WrittenObject};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -48,22 +49,19 @@ impl<'a> Objects<'a> {
             owners: BTreeMap::new(),
             service_cidrs: Vec::new(),
         };
-        for WrittenObject { kind, fields, .. } in written {
-            match kind.as_str() {
-                "Service" => objects.services.extend(Service::of(fields)),
-                "EndpointSlice" => {
-                    if let Some(slice) = Slice::of(fields) {
-                        objects.slices.entry(slice.service.clone()).or_default().push(slice);
-                    }
+        for object in written {
+            let fields = &object.fields;
+            if object.is_a("Service") {
+                objects.services.extend(Service::of(fields));
+            } else if object.is_a("EndpointSlice") {
+                if let Some(slice) = Slice::of(fields) {
+                    objects.slices.entry(slice.service.clone()).or_default().push(slice);
                 }
-                "ServiceCIDR" => {
-                    let listed = fields.field("spec").and_then(|spec| spec.field("cidrs"));
-                    let blocks = listed.map_or(&[][..], Written::items);
-                    let blocks =
-                        blocks.iter().filter_map(|b| b.text()?.parse::<ipnet::IpNet>().ok());
-                    objects.service_cidrs.extend(blocks);
-                }
-                _ => {}
+            } else if object.is_a("ServiceCIDR") {
+                let listed = fields.field("spec").and_then(|spec| spec.field("cidrs"));
+                let blocks = listed.map_or(&[][..], Written::items);
+                let blocks = blocks.iter().filter_map(|b| b.text()?.parse::<ipnet::IpNet>().ok());
+                objects.service_cidrs.extend(blocks);
             }
         }
         for service in &objects.services {
@@ -160,6 +158,11 @@ impl<'a> Slice<'a> {
     pub(super) fn ports(&self) -> impl Iterator<Item = Port<'a>> {
         let ports = self.object.field("ports").map_or(&[][..], Written::items);
         ports.iter().map(|written| Port { written })
+    }
+
+    pub(super) fn is_of(&self, family: Family) -> bool {
+        let kind = self.object.field("addressType").and_then(Written::text);
+        kind.is_some_and(|kind| kind == family.to_string())
     }
 
     pub(super) fn endpoints(&self) -> &'a [Written] {

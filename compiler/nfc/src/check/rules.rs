@@ -100,8 +100,8 @@ rules! {
     NOTHING_READY = "NFC-202", Warning, "No endpoint of a Service is ready",
         "all its clients are refused as long as that lasts",
         "see why the Pods are not ready; the readiness probe is the first suspect";
-    NO_ENDPOINTS = "NFC-203", Warning, "A Service has no endpoints",
-        "all its clients are refused",
+    NO_ENDPOINTS = "NFC-203", Warning, "A Service, or one of its cluster IPs, has no endpoints",
+        "its clients are refused; a cluster IP sends to endpoints of its own family only",
         "compare the selector with the labels of the Pods; without a selector, write a slice";
     LOCAL_EXTERNAL = "NFC-204", Warning, "externalTrafficPolicy Local and no endpoint on this node",
         "traffic from outside that reaches this node is dropped in silence",

@@ -2,10 +2,10 @@
 //!
 //! Invariant: one function for a subject; each knows the rules that it can find.
 
-use super::object::{Port, Service, condition};
+use super::object::{Port, Service, Slice, condition};
 use super::rules::{self, Rule};
 use super::{Case, Finding};
-use nfc_ir::{TrafficPolicy, select};
+use nfc_ir::{Family, TrafficPolicy, select};
 use nfc_manifest::Written;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -111,6 +111,7 @@ fn endpoints(case: &Case<'_>, report: &mut Report<'_, '_>) {
         report.whole(rules::NO_ENDPOINTS, words);
         return;
     }
+    families(report, slices);
     // An endpoint whose conditions are not known is taken for a good one, and one that is
     // going down is used as long as there is no better.
     let can_answer = |endpoint: &&Written| {
@@ -139,6 +140,22 @@ fn endpoints(case: &Case<'_>, report: &mut Report<'_, '_>) {
     }
 }
 
+/// Whether every cluster IP has endpoints of its own family. Packets change no family on their
+/// way.
+fn families(report: &mut Report<'_, '_>, slices: &[Slice<'_>]) {
+    for written in report.service.cluster_ips() {
+        let Some(ip) = written.text().and_then(|text| text.parse::<IpAddr>().ok()) else {
+            continue;
+        };
+        let family = Family::of(ip);
+        let mut own = slices.iter().filter(|slice| slice.is_of(family));
+        if !own.any(|slice| !slice.endpoints().is_empty()) {
+            let words = format!("has the cluster IP {ip}, and no {family} endpoints");
+            report.at(rules::NO_ENDPOINTS, written, &words);
+        }
+    }
+}
+
 /// The name of a port, or what there is of it.
 fn named(port: Port<'_>) -> &Written {
     let written = port.written;
@@ -154,9 +171,12 @@ fn target_port(report: &mut Report<'_, '_>, port: Port<'_>, matching: &[Port<'_>
     }
 }
 
-/// `Local` policies on a node that has no endpoint. A node of unknown name has none that are
-/// known to be local; loading says that already.
+/// `Local` policies on a node that has no endpoint, in a mode that then sends nowhere. A node of
+/// unknown name has none that are known to be local; loading says that already.
 fn policies(case: &Case<'_>, report: &mut Report<'_, '_>) {
+    if case.mode.local_falls_back_to_all() {
+        return;
+    }
     let kinds = [
         ("externalTrafficPolicy", rules::LOCAL_EXTERNAL),
         ("internalTrafficPolicy", rules::LOCAL_INTERNAL),

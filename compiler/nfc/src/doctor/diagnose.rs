@@ -11,7 +11,8 @@ use super::standing::Standing;
 use crate::counted;
 use crate::listing::Difference;
 use nfc_ir::{
-    Family, Ir, LocalDetector, Node, ProxyMode, Service, ServiceName, TrafficPolicy, select,
+    Family, Ir, LocalDetector, Node, ProxyMode, Selection, Service, ServiceName, TrafficPolicy,
+    select,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -221,9 +222,7 @@ impl<'a> Patient<'a> {
                 none = none
                     .seen(format!("manifests, {name}"), endpoint_counts(service))
                     .about([name.clone()]);
-            } else if let Some(policy) =
-                local_policy(service).filter(|_| selection.local.is_empty())
-            {
+            } else if let Some(policy) = self.lacks_local(service, &selection) {
                 let on = if node.name.is_empty() { "a node without a name" } else { &node.name };
                 let elsewhere = format!("{policy}: Local, and no endpoint on {on}");
                 let ServiceName { namespace, name: bare, .. } = name;
@@ -248,6 +247,12 @@ impl<'a> Patient<'a> {
             findings.push(no_local);
         }
         findings
+    }
+
+    /// The policy that has nobody to send to on this node, in a mode that then sends nowhere.
+    fn lacks_local(self, service: &Service, selection: &Selection<'_>) -> Option<&'static str> {
+        let is_lost = selection.local.is_empty() && !self.mode.local_falls_back_to_all();
+        local_policy(service).filter(|_| is_lost)
     }
 
     fn doors(self) -> Vec<Finding> {

@@ -28,13 +28,18 @@ pub enum Standing {
 /// # Errors
 ///
 /// [`Refusal`] when they cannot be read, or not be loaded into a fresh namespace.
-pub fn read(backend: &dyn AnyBackend, ir: &Ir, kernel: &mut Kernel) -> Result<Standing, Refusal> {
+pub fn read(
+    backend: &dyn AnyBackend,
+    ir: &Ir,
+    kernel: &mut dyn Apply,
+) -> Result<Standing, Refusal> {
     let family = ir.family();
     let answers = kernel.ask(&backend.questions(family))?;
     let nothing = backend.replace(&answers, &backend.empty(family));
-    // Without Services nobody misses the rules.
-    if backend.is_empty(&nothing) && !ir.services().is_empty() {
-        return Ok(Standing::Missing);
+    if backend.is_empty(&nothing) {
+        // Without Services nobody misses the rules.
+        let is_missed = !ir.services().is_empty();
+        return Ok(if is_missed { Standing::Missing } else { Standing::AsCompiled });
     }
     let patch = backend.replace(&answers, &backend.lower(ir).program);
     if backend.is_empty(&patch) {
@@ -67,4 +72,23 @@ fn reload(backend: &dyn AnyBackend, ir: &Ir) -> Result<Listing, Refusal> {
     let kernel = &mut Kernel::new();
     load::apply(backend, ir, kernel).map_err(|failure| failure.refusal)?;
     listing::read(backend, ir.family(), kernel)
+}
+
+#[cfg(test)]
+#[allow(clippy::expect_used, reason = "a test panics to keep its backtrace")]
+mod tests {
+    use super::*;
+    use nfc_backend::Recorder;
+    use nfc_ir::{Family, Node, Protocol, synth};
+
+    #[test]
+    fn rules_are_missed_only_where_there_are_services() {
+        let backend = crate::registry::find("iptables").expect("a backend");
+        let of = |services| {
+            let ir = synth::cluster_ips(Family::Ipv4, Protocol::Tcp, services, 1, Node::default());
+            read(backend.as_ref(), &ir.expect("valid"), &mut Recorder::default())
+        };
+        assert_eq!(of(0), Ok(Standing::AsCompiled));
+        assert_eq!(of(1), Ok(Standing::Missing));
+    }
 }

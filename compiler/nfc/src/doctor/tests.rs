@@ -1,11 +1,14 @@
 //! What follows from facts, without a kernel.
 
 use super::counts::Counts;
-use super::facts::{FORWARD_V4, Proxy};
+use super::facts::{BRIDGE_V4, CONNECTIONS, CONNECTIONS_MAX, FORWARD_V4, Proxy, ROUTE_LOCALNET};
 use super::knock::Answer;
 use super::standing::Standing;
 use super::*;
-use nfc_ir::{Endpoint, Family, Ir, LocalDetector, Node, Port, Protocol, ProxyMode, synth};
+use nfc_ir::{
+    Endpoint, Family, Ir, LocalDetector, Node, Port, Protocol, ProxyMode, Service, TrafficPolicy,
+    synth,
+};
 use nfc_kernel::conntrack::Connection;
 use std::collections::BTreeMap;
 
@@ -220,4 +223,111 @@ fn a_strict_link_is_a_finding_once_it_has_thrown_packets_away() {
     let strict = Facts { strict_links: vec!["eth0".to_owned()], ..healthy() };
     assert_eq!(kinds(&strict), []);
     assert_eq!(kinds(&Facts { reverse_path_drops: 3, ..strict }), [Kind::ReversePath]);
+}
+
+/// The Service of [`irs`], changed in what the node or it says.
+fn altered(
+    node: impl FnOnce(&mut Node),
+    service: impl FnOnce(&mut Service),
+) -> BTreeMap<Family, Ir> {
+    let ir = &irs()[&Family::Ipv4];
+    let (mut own, mut only) = (ir.node().clone(), ir.services()[0].clone());
+    node(&mut own);
+    service(&mut only);
+    [(Family::Ipv4, Ir::new(Family::Ipv4, own, vec![only]).expect("valid"))].into()
+}
+
+fn kinds_in(mode: ProxyMode, irs: &BTreeMap<Family, Ir>, facts: &Facts) -> Vec<Kind> {
+    let patient = Patient { backend: "any", mode, irs, facts };
+    diagnose(patient).iter().map(|finding| finding.kind).collect()
+}
+
+/// A healthy node but for these sysctls.
+fn switched(switches: &[(&'static str, &str)]) -> Facts {
+    let mut facts = healthy();
+    facts.sysctls.extend(switches.iter().map(|(name, value)| (*name, (*value).to_owned())));
+    facts
+}
+
+#[test]
+fn a_table_of_connections_is_full_when_hardly_any_room_is_left() {
+    for (count, max, is_full) in [("94", "100", false), ("95", "100", true), ("0", "0", false)] {
+        let facts = switched(&[(CONNECTIONS, count), (CONNECTIONS_MAX, max)]);
+        let expected = Vec::from_iter(is_full.then_some(Kind::ConnectionsFull));
+        assert_eq!(kinds(&facts), expected, "{count} of {max}");
+    }
+}
+
+#[test]
+fn a_closed_loopback_is_a_finding_where_node_ports_should_answer_there() {
+    let (closed, open) = (switched(&[(ROUTE_LOCALNET, "0")]), switched(&[(ROUTE_LOCALNET, "1")]));
+    let asks = irs();
+    let silent = altered(|node| node.localhost_node_ports = false, |_| ());
+    let bare = altered(|_| (), |service| service.node_port = None);
+    for (mode, irs, facts, is_found) in [
+        (ProxyMode::Iptables, &asks, &closed, true),
+        (ProxyMode::Iptables, &asks, &open, false),
+        (ProxyMode::Iptables, &silent, &closed, false),
+        (ProxyMode::Iptables, &bare, &closed, false),
+        (ProxyMode::Nftables, &asks, &closed, false),
+    ] {
+        let expected = Vec::from_iter(is_found.then_some(Kind::LoopbackClosed));
+        assert_eq!(kinds_in(mode, irs, facts), expected, "{mode}");
+    }
+}
+
+#[test]
+fn a_bridge_past_the_rules_is_a_finding_where_there_is_one() {
+    let pods_on_a_bridge =
+        altered(|node| node.local_detector = LocalDetector::Bridge("cbr0".to_owned()), |_| ());
+    let linked = |facts: Facts| Facts { links: vec!["cbr0".to_owned()], ..facts };
+    let [off, on] = ["0", "1"].map(|value| linked(switched(&[(BRIDGE_V4, value)])));
+    for (irs, facts, is_found) in [
+        (&irs(), &off, true),
+        (&irs(), &linked(healthy()), false),
+        (&pods_on_a_bridge, &linked(healthy()), true),
+        (&pods_on_a_bridge, &off, true),
+        (&pods_on_a_bridge, &on, false),
+    ] {
+        let expected = Vec::from_iter(is_found.then_some(Kind::BridgeUnfiltered));
+        assert_eq!(kinds_in(ProxyMode::Nftables, irs, facts), expected);
+    }
+}
+
+#[test]
+fn pods_have_to_be_told_from_strangers_unless_all_are_masqueraded() {
+    let detector = |detector: LocalDetector| altered(|node| node.local_detector = detector, |_| ());
+    let prefix = detector(LocalDetector::InterfacePrefix("veth".to_owned()));
+    let elsewhere = detector(LocalDetector::SourceBlock("10.99.0.0/16".parse().expect("a block")));
+    let unknown = detector(LocalDetector::None);
+    let all = |node: &mut Node| {
+        (node.local_detector, node.masquerade_all) = (LocalDetector::None, true);
+    };
+    let veth = Facts { links: vec!["veth7".to_owned()], ..healthy() };
+    for (irs, facts, expected) in [
+        (&unknown, healthy(), Some(Kind::PodsUnknown)),
+        (&altered(all, |_| ()), healthy(), None),
+        (&elsewhere, healthy(), Some(Kind::PodsNotRecognised)),
+        (&prefix, healthy(), Some(Kind::PodsNotRecognised)),
+        (&prefix, veth, None),
+    ] {
+        assert_eq!(kinds_in(ProxyMode::Nftables, irs, &facts), Vec::from_iter(expected));
+    }
+}
+
+#[test]
+fn a_local_policy_lacks_nobody_in_a_mode_that_falls_back_to_all() {
+    let local = |external: bool| {
+        let name = |node: &mut Node| node.name = "worker".to_owned();
+        altered(name, |service| match external {
+            true => service.external_policy = TrafficPolicy::Local,
+            false => service.internal_policy = TrafficPolicy::Local,
+        })
+    };
+    for irs in [local(true), local(false)] {
+        for mode in ProxyMode::ALL {
+            let expected = (mode != ProxyMode::Ipvs).then_some(Kind::NoLocalEndpoints);
+            assert_eq!(kinds_in(mode, &irs, &healthy()), Vec::from_iter(expected), "{mode}");
+        }
+    }
 }

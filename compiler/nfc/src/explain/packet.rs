@@ -43,7 +43,10 @@ pub enum Origin {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PacketError {
     /// The words are not those of a packet.
-    #[error("`{0}` is no packet; write one as `tcp 10.244.1.5 > 10.96.0.10:80`")]
+    #[error(
+        "`{0}` is no packet; write one in quotes, since the shell takes a bare `>` for itself: \
+         'tcp 10.244.1.5 > 10.96.0.10:80'"
+    )]
     NoPacket(String),
     /// A Service has no port of this protocol.
     #[error("`{0}` is no protocol that Services have ports of; those are tcp, udp and sctp")]
