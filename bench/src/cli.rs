@@ -3,13 +3,12 @@
 //! Invariant: turns words into a scenario and a folder, and the end of a run into an exit
 //! code; measures nothing.
 
-use crate::record::SCENARIO;
-use crate::report::REPORT;
+use crate::record::{MACHINE, SCENARIO};
 use crate::run::{self, Done, Order, Study};
 use crate::scenario::{Overrides, Scenario, Transport};
 use crate::stop::STOPPED;
 use crate::updates::{UpdateScenario, memory};
-use crate::{guest, machine};
+use crate::{guest, machine, redraw};
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use std::ffi::OsString;
@@ -52,8 +51,8 @@ struct Arguments {
     #[arg(long)]
     quick: bool,
     /// `default`, `quick`, `guest`, `gate` (of `scripts/bench-check`), `update` (every kind of
-    /// update, memory, packets meanwhile), or a file with a scenario of your own, as in
-    /// `bench/scenarios`.
+    /// update, memory, packets meanwhile), `speed` (loads and updates beside the peers'), or a
+    /// file with a scenario of your own, as in `bench/scenarios`.
     #[arg(long, value_name = "NAME|FILE", conflicts_with = "quick")]
     scenario: Option<PathBuf>,
     /// Folder for the results, from the root of the workspace [default: results/DATE-HOST].
@@ -67,9 +66,6 @@ struct Arguments {
     /// that counts instructions (scripts/guest-setup); or `both`, one after the other.
     #[arg(long, value_name = "NAME", default_value = NATIVE, value_parser = [NATIVE, GUEST, BOTH])]
     instrument: String,
-    /// The command for the record, when a script runs this program elsewhere.
-    #[arg(long, value_name = "TEXT", hide = true)]
-    command: Option<String>,
     /// Only loads the first size with this backend here, and prints what memory that took.
     #[arg(long, value_name = "NAME", hide = true)]
     load_once: Option<String>,
@@ -143,17 +139,19 @@ fn carry_out(arguments: Arguments, results: &Path) -> anyhow::Result<ExitCode> {
         }
     }
     let there = Arguments { instrument: GUEST.to_owned(), ..arguments };
-    guest::run(&results.join(".."), &study(there)?, &host, &folder)?;
-    writeln!(io::stdout(), "{}", folder.join(REPORT).display())
-        .context("cannot say where the report is")?;
-    Ok(code)
+    let ran = guest::run(&results.join(".."), &study(there)?, &host, &folder);
+    // A run with void cells has failed, and is recorded.
+    if folder.join(MACHINE).exists() {
+        draw(&folder)?;
+    }
+    ran.map(|()| code)
 }
 
 fn measure_here(arguments: Arguments, results: &Path) -> anyhow::Result<ExitCode> {
     let out = arguments.out.as_ref().or(arguments.resume.as_ref());
     let out = out.map(|out| results.join("..").join(out));
     let order = Order {
-        command: arguments.command.clone().unwrap_or_else(|| command(std::env::args_os().skip(1))),
+        command: command(std::env::args_os().skip(1)),
         instrument: arguments.instrument.clone(),
         resume: arguments.resume.is_some(),
         study: match &out {
@@ -163,10 +161,12 @@ fn measure_here(arguments: Arguments, results: &Path) -> anyhow::Result<ExitCode
         out,
         results: results.to_owned(),
     };
-    let Done { report, voided, stopped } = run::run(&order)?;
-    let report = report.canonicalize().unwrap_or(report);
-    writeln!(io::stdout(), "{}", report.display()).context("cannot say where the report is")?;
-    if let Some(folder) = stopped {
+    let Done { folder, voided, is_stopped } = run::run(&order)?;
+    // Who asked for the run in the guest draws its record, in a thousandth of the time.
+    if !guest::is_here() {
+        draw(&folder)?;
+    }
+    if is_stopped {
         let folder = folder.canonicalize().unwrap_or(folder);
         let folder = folder.display();
         let _ = writeln!(
@@ -180,6 +180,13 @@ fn measure_here(arguments: Arguments, results: &Path) -> anyhow::Result<ExitCode
         0 => Ok(ExitCode::SUCCESS),
         n => Err(Voided(n).into()),
     }
+}
+
+/// Draws the report of the record in `folder` and says where it is.
+fn draw(folder: &Path) -> anyhow::Result<()> {
+    let report = redraw::redraw(folder)?;
+    let report = report.canonicalize().unwrap_or(report);
+    writeln!(io::stdout(), "{}", report.display()).context("cannot say where the report is")
 }
 
 /// The study that the record in `folder` is of; what the command line asks for besides must
@@ -207,6 +214,7 @@ fn study(arguments: Arguments) -> anyhow::Result<Study> {
         (Some(GUEST), _) => Study::Packets(Scenario::guest()?),
         (Some("gate"), _) => Study::Packets(Scenario::gate()?),
         (Some("update"), _) => Study::Updates(UpdateScenario::update()?),
+        (Some("speed"), _) => Study::Updates(UpdateScenario::speed()?),
         (_, path) => from_file(path.as_deref().unwrap_or(Path::new("")))?,
     };
     Ok(match base {
@@ -215,8 +223,11 @@ fn study(arguments: Arguments) -> anyhow::Result<Study> {
     })
 }
 
+/// A file of a scenario. Cargo starts this program in the folder of its package, and people
+/// start Cargo in the root of the workspace: a relative path may be meant from either.
 fn from_file(path: &Path) -> anyhow::Result<Study> {
-    let text = std::fs::read_to_string(path);
+    let text = std::fs::read_to_string(path)
+        .or_else(|_| std::fs::read_to_string(Path::new("..").join(path)));
     let text = text.with_context(|| format!("cannot read {}", path.display()))?;
     let names_a_study = text.parse::<toml::Table>().is_ok_and(|t| t.contains_key("study"));
     let study = if names_a_study {
@@ -267,11 +278,13 @@ mod tests {
     fn scenarios_are_found_by_name_and_by_file() {
         let found = |name: &str| study(parse(&["--scenario", name]).expect("fine"));
         assert!(matches!(found("update"), Ok(Study::Updates(_))));
+        assert_ne!(found("speed").expect("a name"), found("update").expect("a name"));
         assert!(matches!(found("default"), Ok(Study::Packets(_))));
         let guest = study(parse(&["--instrument", GUEST]).expect("fine"));
         assert_eq!(guest.expect("it comes along"), found(GUEST).expect("a name"));
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/update.toml");
-        assert_eq!(found(file).expect("a file"), found("update").expect("a name"));
+        for file in ["scenarios/update.toml", "bench/scenarios/update.toml"] {
+            assert_eq!(found(file).expect("a file"), found("update").expect("a name"));
+        }
         assert!(found("no-such-scenario").is_err());
     }
 

@@ -12,7 +12,7 @@ use crate::contender::STATIC;
 use crate::metric::{Metric, Part, Sort};
 use crate::plan::BASELINE;
 use crate::record::{Machine, Record};
-use crate::report::services;
+use crate::report::{real, services};
 use crate::stats::Summary;
 use anyhow::bail;
 use std::collections::BTreeMap;
@@ -30,8 +30,12 @@ const INSTRUCTIONS_MIN: f64 = 30.0;
 /// lie elsewhere, was seen to need up to 10,300 more.
 const UPDATE_INSTRUCTIONS_MIN: f64 = 20_000.0;
 
-/// A median that rises by this share of the whole is a rise even when the cheapest packets stay
-/// where they are, as when a list is walked that grows with the Services.
+/// The same for what is measured once, as a cold load is: no repetition tells what interrupts
+/// it met, and the same program in another folder was seen to need 1.5 % more.
+const ONCE_RISE_MAX: f64 = 0.02;
+
+/// A median that rises by this share of the whole is a rise even when the cheapest packets or
+/// updates stay where they are, as when a list is walked that grows with the Services.
 const MEDIAN_RISE_MAX: f64 = 0.03;
 
 /// The same where kernel or tools differ: of a packet's ratio to the path without rules, and
@@ -57,6 +61,8 @@ type Counts = BTreeMap<Cell, Count>;
 /// What one thing costs in instructions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Count {
+    /// How often it was measured.
+    n: usize,
     /// The cheapest but for one in a hundred.
     low: f64,
     /// The median.
@@ -100,7 +106,8 @@ fn counts(record: &Record) -> Counts {
     let all = record.figures().filter(|f| f.instrument == "guest" && f.round.is_none());
     let judged = all.filter(|f| is_judged(f.metric));
     let doubt = |s: &Summary| 2.0 * MEDIAN_ERROR * real(s.mad) / real(s.n.max(1) as u64).sqrt();
-    let count = |s: &Summary| Count { low: real(s.p01), middle: real(s.p50), doubt: doubt(s) };
+    let count =
+        |s: &Summary| Count { n: s.n, low: real(s.p01), middle: real(s.p50), doubt: doubt(s) };
     judged.map(|f| ((f.metric, f.services, f.backend.clone()), count(&f.summary))).collect()
 }
 
@@ -205,17 +212,27 @@ enum Judged {
 
 /// How `cell` compares; `same`: on the same kernel and with the same tools.
 fn judged((before, after): (&Counts, &Counts), cell: &Cell, same: bool) -> Judged {
-    if !matches!(cell.0, Metric::Update(..)) {
-        let judged = if same { packet } else { packet_elsewhere };
-        return judged(before, after, cell);
+    if matches!(cell.0, Metric::Update(..)) {
+        let counts = before.get(cell).zip(after.get(cell));
+        return counts.map_or(Judged::Worse, |(was, now)| update(was, now, same));
     }
-    let share = if same { RISE_MAX } else { UPDATE_RISE_ELSEWHERE };
-    match before.get(cell).zip(after.get(cell)) {
-        Some((was, now)) => {
-            rise(was.middle, now.middle, (was.middle * share).max(UPDATE_INSTRUCTIONS_MIN))
-        }
-        None => Judged::Worse,
+    let judged = if same { packet } else { packet_elsewhere };
+    judged(before, after, cell)
+}
+
+/// Interrupts and the kernel's workers only ever add to an update, up to 250,000 instructions
+/// at once, so the cheapest repetition says what it costs; the median has more room.
+fn update(was: &Count, now: &Count, same: bool) -> Judged {
+    let share = match was.n {
+        _ if !same => UPDATE_RISE_ELSEWHERE,
+        0 | 1 => ONCE_RISE_MAX,
+        _ => RISE_MAX,
+    };
+    let room = |count: f64, share: f64| (count * share).max(UPDATE_INSTRUCTIONS_MIN);
+    if now.middle - was.middle > room(was.middle, share.max(MEDIAN_RISE_MAX)) {
+        return Judged::Worse;
     }
+    rise(was.low, now.low, room(was.low, share))
 }
 
 fn rise(was: f64, now: f64, room: f64) -> Judged {
@@ -268,18 +285,16 @@ fn packet_elsewhere(before: &Counts, after: &Counts, (metric, size, backend): &C
     rise(was, now, doubt.max(was * PACKET_RISE_ELSEWHERE))
 }
 
-/// Counts of a run are far below 2^52.
-#[expect(clippy::cast_precision_loss, reason = "instructions of a packet or an update are few")]
-fn real(value: u64) -> f64 {
-    value as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const FIRST: Metric = Metric::FirstPacketNs;
     const ADDED: Metric = crate::metric::Operation::EndpointAdded.whole();
+
+    fn count(low: f64, middle: f64, doubt: f64) -> Count {
+        Count { n: 5, low, middle, doubt }
+    }
 
     /// Invented counts; they never leave the tests.
     fn counts(nft: f64, update: f64) -> Counts {
@@ -290,7 +305,7 @@ mod tests {
             (cell(FIRST, "nft"), nft),
             (cell(ADDED, "nft"), update),
         ];
-        all.map(|(cell, middle)| (cell, Count { low: middle - 2.0, middle, doubt: 4.0 })).into()
+        all.map(|(cell, middle)| (cell, count(middle - 2.0, middle, 4.0))).into()
     }
 
     fn verdict(after: &Counts, differ: &[String]) -> Verdict {
@@ -324,7 +339,7 @@ mod tests {
     fn a_median_alone_has_to_rise_by_much() {
         let mut after = counts(40_130.0, 2.5e6);
         let nft = |after: &mut Counts, low: f64, middle: f64| {
-            after.insert((FIRST, 100, "nft".to_owned()), Count { low, middle, doubt: 4.0 });
+            after.insert((FIRST, 100, "nft".to_owned()), count(low, middle, 4.0));
         };
         nft(&mut after, 39_998.0, 40_130.0);
         assert!(!verdict(&after, &[]).fails);
@@ -337,11 +352,34 @@ mod tests {
     fn a_median_of_very_different_packets_is_doubted() {
         let (mut before, mut after) = (counts(40_000.0, 2.5e6), counts(40_000.0, 2.5e6));
         let cell = (FIRST, 100, "nft".to_owned());
-        let spread = |middle| Count { low: 36_000.0, middle, doubt: 2_000.0 };
+        let spread = |middle| count(36_000.0, middle, 2_000.0);
         before.insert(cell.clone(), spread(40_000.0));
         for (middle, fails) in [(41_900.0, false), (42_100.0, true)] {
             after.insert(cell.clone(), spread(middle));
             assert_eq!(compare((&before, &after), &[]).fails, fails, "{middle}");
+        }
+    }
+
+    /// What falls into some repetitions is not what an update costs, unless it falls into most of
+    /// them and is much; of what was measured once nobody knows.
+    #[test]
+    fn an_update_is_judged_by_its_cheapest_repetition() {
+        let mut after = counts(40_000.0, 2.5e6);
+        let cell = (ADDED, 100, "nft".to_owned());
+        for (low, middle, fails) in [
+            (2.50e6, 2.57e6, false),
+            (2.50e6, 2.59e6, true),
+            (2.53e6, 2.53e6, true),
+            (2.52e6, 2.57e6, false),
+        ] {
+            after.insert(cell.clone(), count(low, middle, 0.0));
+            assert_eq!(verdict(&after, &[]).fails, fails, "{low} {middle}");
+        }
+        let mut before = counts(40_000.0, 2.5e6);
+        before.insert(cell.clone(), Count { n: 1, ..count(2.5e6, 2.5e6, 0.0) });
+        for (once, fails) in [(2.54e6, false), (2.56e6, true)] {
+            after.insert(cell.clone(), Count { n: 1, ..count(once, once, 0.0) });
+            assert_eq!(compare((&before, &after), &[]).fails, fails, "{once}");
         }
     }
 

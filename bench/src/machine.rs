@@ -64,9 +64,6 @@ const TOOLS: [(&str, &str); 6] = [
     ("qemu-system-x86_64", "--version"),
 ];
 
-/// Those that the guest does not have, and the variables that say their versions there.
-const TOLD: [(&str, &str); 2] = [("rustc", "NFC_RUSTC"), ("qemu-system-x86_64", "NFC_QEMU")];
-
 /// Where mitigations of CPU flaws are listed, one file each.
 const VULNERABILITIES: &str = "/sys/devices/system/cpu/vulnerabilities";
 
@@ -166,20 +163,16 @@ fn config() -> Option<String> {
 }
 
 fn tools() -> BTreeMap<String, String> {
-    let asked = TOOLS.iter().filter_map(|(tool, ask)| version(tool, ask));
-    let told = |(tool, variable): (&str, &str)| {
-        std::env::var(variable).ok().map(|version| (tool.to_owned(), version))
-    };
-    asked.chain(TOLD.into_iter().filter_map(told)).collect()
+    TOOLS.iter().filter_map(|(tool, ask)| version(tool, ask)).collect()
 }
 
-/// What a program in the guest cannot find out about itself, as variables for it: `host` is the
-/// machine outside, which built it and emulates the guest.
+/// `there`, what a program in the guest found out about itself, with what only the machine
+/// outside can know, which built it and emulates the guest: `host`.
 #[must_use]
-pub fn told(host: &Machine) -> Vec<String> {
-    let version = |tool: &str| host.tools.get(tool).cloned().unwrap_or_else(unknown);
-    let told = TOLD.map(|(tool, variable)| format!("{variable}={}", version(tool)));
-    [vec![format!("NFC_COMMIT={}", host.commit)], told.to_vec()].concat()
+pub fn complete(there: Machine, host: &Machine) -> Machine {
+    let Machine { date, command, commit, tools, .. } = host.clone();
+    let tools = tools.into_iter().chain(there.tools).collect();
+    Machine { date, command, commit, tools, ..there }
 }
 
 /// The beginning of the SHA-256 of this program: two runs of one commit may still be of two
@@ -195,12 +188,8 @@ fn version(tool: &'static str, ask: &str) -> Option<(String, String)> {
     Some((tool.to_owned(), text.lines().next()?.trim().to_owned()))
 }
 
-/// The commit that the program was built from, while its sources are where they were; in
-/// the guest, where they are not, what `NFC_COMMIT` says.
+/// The commit that the program was built from, while its sources are where they were.
 fn commit() -> Option<String> {
-    if let Ok(told) = std::env::var("NFC_COMMIT") {
-        return Some(told);
-    }
     let sources = env!("CARGO_MANIFEST_DIR");
     // git refuses folders of other users, which is what root sees under sudo.
     let trust = format!("safe.directory={}", sources.trim_end_matches("/bench"));

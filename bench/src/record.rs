@@ -258,6 +258,19 @@ pub struct Machine {
     pub tools: BTreeMap<String, String>,
 }
 
+impl Machine {
+    /// Writes it into the record in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError::Io`].
+    pub fn write(&self, folder: &Path) -> Result<(), RecordError> {
+        let path = folder.join(MACHINE);
+        let text = serde_json::to_string_pretty(self).unwrap_or_default() + "\n";
+        fs::write(&path, text).map_err(RecordError::io(&path))
+    }
+}
+
 /// Everything that a report is made from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
@@ -344,10 +357,9 @@ impl Journal {
             return Err(RecordError::Exists { folder: folder.to_owned() });
         }
         let file = File::create_new(&path).map_err(RecordError::io(&path))?;
-        for (name, text) in [(MACHINE, text_of(machine).as_str()), (SCENARIO, scenario)] {
-            let path = folder.join(name);
-            fs::write(&path, text).map_err(RecordError::io(&path))?;
-        }
+        machine.write(folder)?;
+        let path = folder.join(SCENARIO);
+        fs::write(&path, scenario).map_err(RecordError::io(&path))?;
         Ok(Self { folder: folder.to_owned(), file, entries: Vec::new() })
     }
 
@@ -360,8 +372,7 @@ impl Journal {
     pub fn resume(folder: &Path, record: Record, date: &str) -> Result<Self, RecordError> {
         let Record { mut machine, entries } = record;
         machine.resumed.push(date.to_owned());
-        let path = folder.join(MACHINE);
-        fs::write(&path, text_of(&machine)).map_err(RecordError::io(&path))?;
+        machine.write(folder)?;
         let entries = of_whole_cells(entries);
         let file = rewrite(folder, &lines(&entries))?;
         Ok(Self { folder: folder.to_owned(), file, entries })
@@ -432,10 +443,6 @@ fn of_whole_cells(entries: Vec<Entry>) -> Vec<Entry> {
         Entry::Disruption(_) | Entry::Finished(_) => true,
     };
     entries.into_iter().filter(stays).collect()
-}
-
-fn text_of(machine: &Machine) -> String {
-    serde_json::to_string_pretty(machine).unwrap_or_default() + "\n"
 }
 
 fn lines(entries: &[Entry]) -> String {

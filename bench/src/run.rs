@@ -1,7 +1,7 @@
 //! A run: every cell of the plan is built, verified, measured and recorded.
 //!
 //! Invariant: the only file that sees both the pure half (scenario, plan, load, tally,
-//! record, report) and the acting half (topology, measure, machine). It decides what comes
+//! record) and the acting half (topology, measure, machine). It decides what comes
 //! after what, and nothing else.
 
 use crate::contender::Contender;
@@ -17,7 +17,7 @@ use crate::scenario::Scenario;
 use crate::stop::Stop;
 use crate::tally::{CellSamples, Tally};
 use crate::updates::{self, UpdateScenario};
-use crate::{machine, measure, redraw, topology};
+use crate::{machine, measure, topology};
 use anyhow::{Context as _, bail};
 use nfc_kernel::Feature;
 use std::path::PathBuf;
@@ -48,12 +48,12 @@ const REST_FOR_EACH_SERVICE: Duration = Duration::from_micros(20);
 /// What came of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done {
-    /// The report.
-    pub report: PathBuf,
+    /// The folder of the record.
+    pub folder: PathBuf,
     /// How many cells were voided.
     pub voided: usize,
-    /// The folder of the record, when the run was stopped before its end.
-    pub stopped: Option<PathBuf>,
+    /// Whether the run was stopped before its end.
+    pub is_stopped: bool,
 }
 
 /// What is to be measured.
@@ -224,7 +224,7 @@ impl Session<'_> {
     }
 }
 
-/// Measures, records and draws.
+/// Measures and records.
 ///
 /// # Errors
 ///
@@ -269,8 +269,7 @@ pub fn run(order: &Order) -> anyhow::Result<Done> {
     let Session { journal, progress, voided, stop, .. } = session;
     progress.finish();
     journal.finish()?;
-    let report = redraw::redraw(&folder)?;
-    Ok(Done { report, voided, stopped: stop.is_wanted().then_some(folder) })
+    Ok(Done { folder, voided, is_stopped: stop.is_wanted() })
 }
 
 fn packets(

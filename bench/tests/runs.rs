@@ -5,6 +5,7 @@
 
 use nfc_bench::plan::{self, Cell};
 use nfc_bench::record::{Entry, Figure, MEASUREMENTS, Record};
+use nfc_bench::redraw;
 use nfc_bench::run::{self, Order, Study};
 use nfc_bench::scenario::Scenario;
 use nfc_kernel::Feature;
@@ -60,7 +61,7 @@ fn a_run() {
         resume: std::env::var_os(RESUME).is_some(),
     };
     let done = run::run(&order).expect("it measures");
-    assert_eq!(done.voided, 0, "see {}", done.report.display());
+    assert_eq!(done.voided, 0, "see {}", done.folder.display());
 }
 
 /// A folder of one test, which is removed with it.
@@ -77,7 +78,7 @@ impl Folder {
     }
 
     fn report(&self) -> String {
-        fs::read_to_string(self.0.join("report.md")).expect("a report")
+        fs::read_to_string(redraw::redraw(&self.0).expect("a record")).expect("a report")
     }
 
     /// How many cells are done by now.

@@ -191,7 +191,7 @@ fn counted(studies: [&Study<'_>; 2]) -> String {
             let Some(other) = studies[1].series_of(metric, &series.name) else { continue };
             for point in &series.points {
                 let Some(theirs) = other.at(point.services) else { continue };
-                let ratio = duel::ratio(point, theirs);
+                let ratio = duel::ratio_of_runs(point, theirs);
                 all += 1;
                 same += usize::from(point.summary == theirs.summary);
                 near += usize::from(!duel::is_apart(ratio));

@@ -117,7 +117,7 @@ fn of_study(study: &Study<'_>, name: &str, others: &[(String, &Study<'_>)]) -> S
 }
 
 fn ratio(study: &Study<'_>, first: &Point<'_>, other: &Point<'_>) -> String {
-    let ratio = duel::ratio(first, other);
+    let ratio = duel::ratio_of_runs(first, other);
     let rounds =
         |point: &Point<'_>| point.medians.values().copied().map(real).collect::<Vec<f64>>();
     let (ours, theirs) = (rounds(first), rounds(other));

@@ -102,31 +102,39 @@ fn in_words(p: f64) -> String {
     }
 }
 
-/// How many times the median of `theirs` is that of `ours`.
+/// How many times as much the other takes in the same run. Rounds that only one of them has are
+/// left out: the slow are measured in fewer, and what made a round slow made both slow.
 pub(crate) fn ratio(ours: &Point<'_>, theirs: &Point<'_>) -> f64 {
-    theirs.middle() / ours.middle().max(1.0)
+    let both = shared(ours, theirs);
+    of_medians(both.iter()).unwrap_or_else(|| ratio_of_runs(ours, theirs))
 }
 
-/// The interval of the ratio of two medians when rounds are drawn anew, both sides from the
-/// same rounds: what made a round slow made both slow.
+/// How many times as much it takes in another run, whose rounds are others.
+pub(crate) fn ratio_of_runs(first: &Point<'_>, other: &Point<'_>) -> f64 {
+    other.middle() / first.middle().max(1.0)
+}
+
+/// The interval of that ratio when rounds are drawn anew, both sides from the same rounds.
 pub(crate) fn ratio_interval(seed: u64, ours: &Point<'_>, theirs: &Point<'_>) -> Option<Interval> {
     stats::middle_of(redrawn_ratios(seed, ours, theirs)?)
 }
 
 /// That ratio, each time that rounds are drawn anew.
 pub(crate) fn redrawn_ratios(seed: u64, ours: &Point<'_>, theirs: &Point<'_>) -> Option<Vec<f64>> {
-    let both: Vec<(f64, f64)> = ours
-        .medians
-        .iter()
-        .filter_map(|(round, a)| theirs.medians.get(round).map(|b| (real(*a), real(*b))))
-        .collect();
-    stats::redrawn(both.len(), seed, |drawn| {
-        let side = |f: fn(&(f64, f64)) -> f64| -> Option<f64> {
-            let values: Vec<f64> = drawn.iter().map(|i| f(&both[*i])).collect();
-            stats::median(&values)
-        };
-        Some(side(|p| p.1)? / side(|p| p.0)?)
-    })
+    let both = shared(ours, theirs);
+    stats::redrawn(both.len(), seed, |drawn| of_medians(drawn.iter().map(|i| &both[*i])))
+}
+
+/// The medians of the rounds that both have, ours first.
+fn shared(ours: &Point<'_>, theirs: &Point<'_>) -> Vec<(f64, f64)> {
+    let pair = |(round, a): (&u32, &u64)| Some((real(*a), real(*theirs.medians.get(round)?)));
+    ours.medians.iter().filter_map(pair).collect()
+}
+
+/// The other's median over ours; `None` without a round.
+fn of_medians<'a>(rounds: impl Iterator<Item = &'a (f64, f64)>) -> Option<f64> {
+    let (ours, theirs): (Vec<f64>, Vec<f64>) = rounds.copied().unzip();
+    Some(stats::median(&theirs)? / stats::median(&ours)?.max(1.0))
 }
 
 /// nft and another at all numbers of Services that both have.

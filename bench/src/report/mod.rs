@@ -29,13 +29,14 @@ mod timeline;
 
 pub use compare::{Named, compare};
 pub(crate) use quantity::services;
+pub(crate) use series::real;
 
 use crate::metric::{Metric, Part};
 use crate::plan::BASELINE;
 use crate::record::{MACHINE, MEASUREMENTS, Machine, Record, SCENARIO};
 use chart::{Chart, Line, Mark};
 use section::{Drawing, Section};
-use series::{Series, Study, real, studies};
+use series::{Series, Study, studies};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -208,8 +209,8 @@ fn instrument(study: &Study<'_>) -> &'static str {
     match study.instrument {
         "guest" => {
             "The programs run in an emulated machine whose clock counts instructions: one \
-             guest instruction is one unit, `17.3 k` is 17,300 of them. They do not depend on \
-             how fast or how busy the host is."
+             guest instruction is one unit, `17.3 k` is 17,300 of them. The same program gives \
+             the same figures again, to the digit, however fast or busy the host is."
         }
         _ => {
             "Client, node and endpoints are three network namespaces joined by veth. One \

@@ -261,6 +261,29 @@ fn a_run_that_was_stopped_says_how_much_of_it_there_is() {
 }
 
 /// A peer that stops early is extrapolated, and the table says so.
+/// The slow are measured in fewer rounds. The machine was slower in the later ones, which must
+/// not make the other look faster.
+#[test]
+fn a_ratio_is_of_the_rounds_that_both_have() {
+    let load = Operation::ColdLoad.whole();
+    let rounds = |times: &[u64]| times.iter().map(|t| vec![*t; 3]).collect::<Vec<_>>();
+    let ours = rounds(&[100, 101, 102, 200, 200, 200, 200]);
+    let record = Record {
+        entries: [
+            figures("native", ("nft", 10), load, ours),
+            figures("native", ("nft/text", 10), load, rounds(&[500, 505, 510])),
+        ]
+        .concat(),
+        ..Record::default()
+    };
+    let study = &studies(&record)[0];
+    let [ours, theirs] = ["nft", "nft/text"].map(|name| study.series_of(load, name));
+    let ours = ours.as_ref().and_then(|s| s.at(10)).expect("it was measured");
+    let theirs = theirs.as_ref().and_then(|s| s.at(10)).expect("it was measured");
+    assert!((duel::ratio(ours, theirs) - 5.0).abs() < 1e-9);
+    assert!((duel::ratio_of_runs(ours, theirs) - 2.525).abs() < 1e-9);
+}
+
 #[test]
 fn a_ratio_that_was_not_measured_is_told_apart() {
     let mut record = record();

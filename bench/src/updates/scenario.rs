@@ -61,6 +61,7 @@ pub struct Disruption {
 }
 
 const UPDATE: &str = include_str!("../../scenarios/update.toml");
+const SPEED: &str = include_str!("../../scenarios/speed.toml");
 
 impl UpdateScenario {
     /// The scenario `update`.
@@ -70,6 +71,15 @@ impl UpdateScenario {
     /// None, as a test makes sure.
     pub fn update() -> Result<Self, ScenarioError> {
         Self::from_toml(UPDATE)
+    }
+
+    /// The scenario `speed`.
+    ///
+    /// # Errors
+    ///
+    /// None, as a test makes sure.
+    pub fn speed() -> Result<Self, ScenarioError> {
+        Self::from_toml(SPEED)
     }
 
     /// Reads and checks a scenario.
@@ -147,9 +157,11 @@ mod tests {
     }
 
     #[test]
-    fn the_scenario_that_comes_along_survives_being_written() {
-        assert_eq!(UpdateScenario::from_toml(&update().to_toml()), Ok(update()));
-        assert!(update().scope.services.is_sorted());
+    fn the_scenarios_that_come_along_survive_being_written() {
+        for scenario in [update(), UpdateScenario::speed().expect("it comes along too")] {
+            assert!(scenario.scope.services.is_sorted());
+            assert_eq!(UpdateScenario::from_toml(&scenario.to_toml()), Ok(scenario));
+        }
     }
 
     #[test]
