@@ -191,8 +191,10 @@ fn a_signal_ends_every_command_at_any_moment() {
     let packet = "tcp 192.0.2.2 > 10.96.45.123:80";
     let legacy = stage::needs("iptables", Family::Ipv4).iter().all(|f| f.probe().is_ok());
     let backend = if legacy { "iptables" } else { "nft" };
-    let commands: [&[&str]; 3] = [
+    let commands: [&[&str]; 4] = [
         &["explain", packet, "--trace", "--backend", backend, "examples/web.yaml"],
+        // This one has nft listen to the kernel meanwhile.
+        &["explain", packet, "--trace", "--backend", "nft", "examples/web.yaml"],
         &["doctor", "--for", "600", "--netns", &netns, "examples/web.yaml"],
         &[
             "lab",

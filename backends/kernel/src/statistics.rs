@@ -36,6 +36,28 @@ pub fn legacy_tables(ipv6: bool) -> io::Result<Vec<String>> {
     }
 }
 
+/// Whether anybody listens to `group` of a netlink protocol (`NETLINK_*`), one of the first 32
+/// groups, which are numbered from 1.
+///
+/// # Errors
+///
+/// The system's error when `/proc` is not there.
+pub fn is_listened_to(protocol: u8, group: u8) -> io::Result<bool> {
+    Ok(has_listener(&fs::read_to_string(format!("{FOLDER}/netlink"))?, protocol, group))
+}
+
+/// A socket's line begins with its address, protocol, port and groups
+/// (`netlink_native_seq_show`, `net/netlink/af_netlink.c`).
+fn has_listener(text: &str, protocol: u8, group: u8) -> bool {
+    text.lines().skip(1).any(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let own = words.next().and_then(|word| word.parse().ok());
+        let groups = words.nth(1).and_then(|word| u32::from_str_radix(word, 16).ok());
+        let bit = group.checked_sub(1).and_then(|shift| 1u32.checked_shl(shift.into()));
+        own == Some(protocol) && groups.zip(bit).is_some_and(|(groups, bit)| groups & bit != 0)
+    })
+}
+
 /// A line of names is followed by a line of numbers, both with the same head.
 fn counter(text: &str, head: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix(head));
@@ -55,5 +77,14 @@ mod tests {
         assert_eq!(counter(text, "IpExt:", "B"), Some(5));
         assert_eq!(counter(text, "TcpExt:", "C"), None);
         assert!(tcp_extended("SyncookiesSent").expect("/proc").is_some());
+    }
+
+    #[test]
+    fn listeners_are_told_by_their_groups() {
+        let text = "sk Eth Pid Groups Rmem\n00000000926fcdfe 12  0          00000000 0\n\
+                    00000000628b64a7 12  21763      00000100 0\n";
+        assert!(has_listener(text, 12, 9) && !has_listener(text, 12, 8));
+        assert!(!has_listener(text, 0, 9) && !has_listener(text, 12, 0));
+        assert!(!is_listened_to(12, 31).expect("/proc"));
     }
 }

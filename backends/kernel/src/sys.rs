@@ -5,6 +5,8 @@
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::time::Duration;
 
 /// `result` of a system call that answers -1 when it failed.
@@ -184,4 +186,13 @@ pub(crate) fn kill(pid: u32, signal: i32) -> io::Result<()> {
     // SAFETY: takes no pointers.
     check(unsafe { libc::kill(pid, signal) })?;
     Ok(())
+}
+
+/// Has the kernel kill what `command` starts when the thread that starts it goes
+/// (`PR_SET_PDEATHSIG(2const)`).
+pub(crate) fn kill_with_thread(command: &mut Command) {
+    // SAFETY: takes no pointers and may be called between fork and exec.
+    let ask = || check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }).map(drop);
+    // SAFETY: `ask` allocates nothing and takes no lock.
+    unsafe { command.pre_exec(ask) };
 }

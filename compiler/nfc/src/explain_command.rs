@@ -69,8 +69,8 @@ pub(crate) struct Explain {
     /// For people or for programs; docs/explain.md lists every member of the JSON.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
-    /// Load the rules in a throwaway world as well, open connections there, and tell where
-    /// they landed. Needs root, and touches nothing outside of that world.
+    /// Load the rules in a throwaway world as well and send packets there: what the kernel
+    /// says of one, and where many landed. Needs root, and touches nothing outside.
     #[arg(long, conflicts_with_all = ["rules", "live"])]
     trace: bool,
     /// Draw all ways, however many endpoints there are.
@@ -219,7 +219,9 @@ impl<'a> Side<'a> {
             Exit::Environment
         })?;
         if self.args.trace {
-            explanation.landings = explain_trace::trace(self.backend, self.ir, packet)?;
+            let trial = explain_trace::trace(self.backend, self.ir, packet)?;
+            explanation.kernel = Some(trial.kernel);
+            explanation.landings = trial.landings;
         }
         Ok(explanation)
     }

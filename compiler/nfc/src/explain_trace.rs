@@ -4,7 +4,8 @@
 //! Invariant: puts together what the lab room and the backends give; touches nothing outside
 //! of the world.
 
-use crate::{Exit, refused};
+use crate::{Exit, explain_account, refused};
+use nfc::explain::Account;
 use nfc::load;
 use nfc_backend::AnyBackend;
 use nfc_ir::{Ir, Packet};
@@ -17,24 +18,29 @@ use std::fmt::Display;
 /// some thousand runs.
 const CONNECTIONS: usize = 80;
 
-/// Opens connections like `packet` through the rules that `backend` makes of `ir`, and counts
-/// what became of them.
-pub(crate) fn trace(
-    backend: &dyn AnyBackend,
-    ir: &Ir,
-    packet: &Packet,
-) -> Result<BTreeMap<String, usize>, Exit> {
+/// What real packets did.
+pub(crate) struct Trial {
+    /// What the kernel says of one of them.
+    pub(crate) kernel: Account,
+    /// What became of the others, and of how many.
+    pub(crate) landings: BTreeMap<String, usize>,
+}
+
+/// Sends `packet` through the rules that `backend` makes of `ir` and asks the kernel about it;
+/// then opens connections like it, and counts what became of them.
+pub(crate) fn trace(backend: &dyn AnyBackend, ir: &Ir, packet: &Packet) -> Result<Trial, Exit> {
     let settings = Settings { node_addresses: ir.node().addresses.clone(), ..Settings::default() };
     let world = World::with(settings).map_err(lacking)?;
     let loaded = world.node().run(|| load::apply(backend, ir, &mut Kernel::new()));
     loaded.map_err(lacking)?.map_err(refused)?;
     let mut judge = Judge::new(&world).map_err(lacking)?;
+    let kernel = explain_account::account(backend, &world, &mut judge, packet).map_err(lacking)?;
     let mut landings = BTreeMap::new();
     for _ in 0..CONNECTIONS {
         let landing = judge.send(packet).map_err(lacking)?;
         *landings.entry(landing.to_string()).or_insert(0) += 1;
     }
-    Ok(landings)
+    Ok(Trial { kernel, landings })
 }
 
 fn lacking(error: impl Display) -> Exit {

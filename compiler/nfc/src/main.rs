@@ -25,6 +25,7 @@ mod check_command;
 mod completions_command;
 mod diff_command;
 mod doctor_command;
+mod explain_account;
 mod explain_command;
 mod explain_trace;
 mod inspect_command;

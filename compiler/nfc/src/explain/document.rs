@@ -3,10 +3,12 @@
 //! Invariant: docs/explain.md lists every member; a member may be added, none changes its
 //! meaning.
 
-use super::{Explanation, Hit, Meaning, Told, frontend_name};
+use super::{Account, Counted, Explanation, Hit, Meaning, Met, Told, Traced, frontend_name};
 use nfc_backend::journey::{End, Visit, Way};
 use nfc_ir::{Choice, Ingress, Outcome, Packet, TrafficPolicy};
+use nfc_kernel::conntrack::Connection;
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 
 /// The explanations of one packet, one for each backend.
 #[must_use]
@@ -39,11 +41,49 @@ fn explanation(explanation: &Explanation<'_>) -> Value {
         "meaning": explanation.meaning.as_ref().map(|told| meaning(told, agrees)),
         "ways": explanation.ways.iter().map(way).collect::<Value>(),
         "landings": explanation.landings.iter().map(landing).collect::<Value>(),
+        "kernel": explanation.kernel.as_ref().map(account),
     })
 }
 
 fn landing((words, count): (&String, &usize)) -> Value {
     json!({ "landing": words, "count": count })
+}
+
+fn account(account: &Account) -> Value {
+    let (trace, counters) = match &account.rules {
+        Some(Met::Trace(steps)) => (Some(steps.iter().map(traced).collect::<Value>()), None),
+        Some(Met::Counters(rules)) => (None, Some(rules.iter().map(counted).collect::<Value>())),
+        None => (None, None),
+    };
+    json!({
+        "packet": packet(&account.packet),
+        "landing": account.landing,
+        "trace": trace,
+        "counters": counters,
+        "conntrack": account.entries.iter().flatten().next().map(entry),
+        "skipped": account.skipped,
+    })
+}
+
+fn entry(entry: &Connection) -> Value {
+    json!({
+        "original": tuple(entry.client, entry.destination),
+        "reply": tuple(entry.answerer, entry.asker),
+    })
+}
+
+fn tuple(source: SocketAddr, destination: SocketAddr) -> Value {
+    json!({ "source": source, "destination": destination })
+}
+
+fn traced(step: &Traced) -> Value {
+    let Traced { table, chain, rule, verdict } = step;
+    json!({ "table": table, "chain": chain, "rule": rule, "verdict": verdict })
+}
+
+fn counted(counted: &Counted) -> Value {
+    let Counted { table, chain, rule, packets } = counted;
+    json!({ "table": table, "chain": chain, "rule": rule, "packets": packets })
 }
 
 fn outcome(outcome: &Outcome) -> Value {

@@ -6,11 +6,13 @@
 //! Invariant: pure; takes Services or a listing, gives values that are printed by [`text`]
 //! and [`document`].
 
+mod account;
 mod document;
 mod meaning;
 mod packet;
 mod text;
 
+pub use account::{Account, Counted, Met, Traced, counted, traced};
 pub use document::document;
 pub use meaning::{Chosen, Hit, Meaning, Told, frontend_name, meaning};
 pub use packet::{Asked, Origin, PacketError};
@@ -37,6 +39,8 @@ pub struct Explanation<'a> {
     pub ways: Vec<Way>,
     /// What became of real packets, and of how many; empty when none were sent.
     pub landings: BTreeMap<String, usize>,
+    /// What the kernel itself says of one packet; `None` when none was sent.
+    pub kernel: Option<Account>,
 }
 
 impl Explanation<'_> {
@@ -90,6 +94,7 @@ pub fn explain_listing(
         meaning: None,
         ways: merged(ways),
         landings: BTreeMap::new(),
+        kernel: None,
     })
 }
 

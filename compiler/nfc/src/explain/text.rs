@@ -2,9 +2,10 @@
 //!
 //! Invariant: words and layout; nothing is worked out here.
 
-use super::{Explanation, Hit, Meaning, Told, frontend_name};
+use super::{Account, Counted, Explanation, Hit, Meaning, Met, Told, Traced, frontend_name};
 use nfc_backend::journey::{End, Hook, Visit, Way};
 use nfc_ir::{Frontend, Ingress, Outcome, TrafficPolicy};
+use nfc_kernel::conntrack::Connection;
 use std::fmt::Write as _;
 
 /// How many of the ways that chance picks from are drawn, unless all are asked for.
@@ -29,6 +30,9 @@ pub fn text(explanation: &Explanation<'_>, draws_all: bool) -> String {
     let mut drawing = Drawing { text, hook: None, shown };
     drawing.ways(&explanation.ways, 0, 0);
     let mut text = drawing.text;
+    if let Some(account) = &explanation.kernel {
+        write_account(&mut text, account);
+    }
     if !explanation.landings.is_empty() {
         text.push_str("\nConnections opened in a throwaway world:\n");
     }
@@ -36,6 +40,66 @@ pub fn text(explanation: &Explanation<'_>, draws_all: bool) -> String {
         let _ = writeln!(text, "  {count:>3} times: {landing}");
     }
     text
+}
+
+/// What the kernel said, with a place above every run of rules of one chain.
+fn write_account(text: &mut String, account: &Account) {
+    let landing = &account.landing;
+    let _ = writeln!(text, "\nIn the kernel's own words, one packet {landing}:");
+    match &account.rules {
+        Some(Met::Trace(steps)) => write_trace(text, steps),
+        Some(Met::Counters(rules)) => write_counters(text, rules),
+        None => (),
+    }
+    if let Some(entries) = &account.entries {
+        write_entries(text, account, entries);
+    }
+    for skipped in &account.skipped {
+        let _ = writeln!(text, "  skipped: {skipped}");
+    }
+}
+
+fn write_trace(text: &mut String, steps: &[Traced]) {
+    text.push_str("  nft monitor trace\n");
+    let mut place = None;
+    for Traced { table, chain, rule, verdict } in steps {
+        if place.replace((table, chain)) != Some((table, chain)) {
+            let _ = writeln!(text, "    {table}, {chain}");
+        }
+        let _ = match rule {
+            Some(rule) => writeln!(text, "      {rule}  => {verdict}"),
+            None => writeln!(text, "      => {verdict}"),
+        };
+    }
+    if steps.is_empty() {
+        text.push_str("    no rule\n");
+    }
+}
+
+fn write_counters(text: &mut String, rules: &[Counted]) {
+    text.push_str("  counters that moved\n");
+    let mut place = None;
+    for Counted { table, chain, rule, packets } in rules {
+        if place.replace((table, chain)) != Some((table, chain)) {
+            let _ = writeln!(text, "    {table}, {chain}");
+        }
+        let _ = writeln!(text, "      +{packets}  {rule}");
+    }
+    if rules.is_empty() {
+        text.push_str("    none\n");
+    }
+}
+
+fn write_entries(text: &mut String, account: &Account, entries: &[Connection]) {
+    text.push_str("  conntrack\n");
+    let protocol = account.packet.protocol;
+    for Connection { client, destination, answerer, asker, .. } in entries {
+        let _ = writeln!(text, "    original  {protocol} {client} > {destination}");
+        let _ = writeln!(text, "    reply     {protocol} {answerer} > {asker}");
+    }
+    if entries.is_empty() {
+        text.push_str("    no entry\n");
+    }
 }
 
 fn packet(explanation: &Explanation<'_>) -> String {
