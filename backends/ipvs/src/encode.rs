@@ -115,19 +115,8 @@ fn sysctl_at(patch: &Patch, index: usize) -> Origin {
 /// The companion's elements name the Service they stand for in their comments.
 fn companion_at(patch: &nfc_ruleset::Patch, fault: &Fault) -> Origin {
     let blamed = nfc_ruleset::encode::blame(patch, fault);
-    let service = blamed.comment.as_deref().and_then(service_name);
+    let service = blamed.comment.as_deref().and_then(ServiceName::of_display);
     Origin { service, object: format!("{}: {}", names::TABLE, blamed.object) }
-}
-
-/// Reads a name as it is displayed: `namespace/name`, or `namespace/name:port`.
-fn service_name(text: &str) -> Option<ServiceName> {
-    let (namespace, rest) = text.split_once('/')?;
-    let (name, port) = rest.split_once(':').unwrap_or((rest, ""));
-    Some(ServiceName {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-        port: port.to_owned(),
-    })
 }
 
 /// What makes and changes virtual servers.

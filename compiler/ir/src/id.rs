@@ -99,6 +99,17 @@ pub struct ServiceName {
     pub port: String,
 }
 
+impl ServiceName {
+    /// Reads a name as it is displayed: `namespace/name` or `namespace/name:port`. None of the
+    /// three can hold a slash or a colon (RFC 1123 labels).
+    #[must_use]
+    pub fn of_display(text: &str) -> Option<Self> {
+        let (namespace, rest) = text.split_once('/')?;
+        let (name, port) = rest.split_once(':').unwrap_or((rest, ""));
+        Some(Self { namespace: namespace.to_owned(), name: name.to_owned(), port: port.to_owned() })
+    }
+}
+
 impl fmt::Display for ServiceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)?;
@@ -106,5 +117,20 @@ impl fmt::Display for ServiceName {
             write!(f, ":{}", self.port)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_name_is_read_as_it_is_displayed() {
+        for (namespace, name, port) in [("a", "b", ""), ("ns-1", "web", "http")] {
+            let [namespace, name, port] = [namespace, name, port].map(str::to_owned);
+            let written = ServiceName { namespace, name, port };
+            assert_eq!(ServiceName::of_display(&written.to_string()), Some(written));
+        }
+        assert_eq!(ServiceName::of_display("no service"), None);
     }
 }

@@ -30,7 +30,7 @@ const FIRST_LINE: Duration = Duration::from_secs(2);
 
 /// After how long without a line a trace has come to its end. The kernel says all of it while
 /// the packet is on its way, so this is `nft`'s time for a line.
-const LAST_LINE: Duration = Duration::from_millis(250);
+const LAST_LINE: Duration = Duration::from_millis(500);
 
 /// Somebody who takes notice of the rules that a packet meets.
 enum Watch {
