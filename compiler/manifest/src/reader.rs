@@ -164,16 +164,17 @@ impl<'r> Reader<'r> {
         range: RangeInclusive<i64>,
         what: &str,
     ) -> Option<i64> {
-        let expected = format!("a number from {} to {}", range.start(), range.end());
-        let Value::Plain(text) = &tree.value else {
-            return self.mismatch(tree, &expected);
+        let number = match &tree.value {
+            Value::Plain(text) => text.parse::<i64>().ok(),
+            _ => None,
         };
-        let Ok(number) = text.parse::<i64>() else {
-            return self.mismatch(tree, &expected);
-        };
-        if range.contains(&number) {
+        if let Some(number) = number.filter(|n| range.contains(n)) {
             return Some(number);
         }
+        let expected = format!("a number from {} to {}", range.start(), range.end());
+        let Some(number) = number else {
+            return self.mismatch(tree, &expected);
+        };
         self.find(Finding::new(
             tree.span,
             format!("{number} is not a valid {what}"),
