@@ -74,7 +74,11 @@ impl Alterer {
     pub fn alterations(&mut self, operation: Operation, ir: &Ir) -> Vec<Alteration> {
         let count = ir.services().len();
         let one = match operation {
-            Operation::ColdLoad | Operation::ReadBack | Operation::FullResync => None,
+            Operation::ColdLoad
+            | Operation::ReadBack
+            | Operation::FullResync
+            | Operation::FromJson
+            | Operation::FromYaml => None,
             Operation::Churn => return self.churn(ir),
             Operation::ServiceAdded => Some(self.new_service(ir)),
             Operation::ServiceRemoved if count < 2 => None,

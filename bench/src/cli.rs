@@ -7,7 +7,8 @@ use crate::record::{MACHINE, SCENARIO};
 use crate::run::{self, Done, Order, Study};
 use crate::scenario::{Overrides, Scenario, Transport};
 use crate::stop::STOPPED;
-use crate::updates::{UpdateScenario, memory};
+use crate::updates::UpdateScenario;
+use crate::updates::once::{self, Origin};
 use crate::{guest, machine, redraw};
 use anyhow::{Context as _, bail};
 use clap::Parser;
@@ -66,9 +67,12 @@ struct Arguments {
     /// that counts instructions (scripts/guest-setup); or `both`, one after the other.
     #[arg(long, value_name = "NAME", default_value = NATIVE, value_parser = [NATIVE, GUEST, BOTH])]
     instrument: String,
-    /// Only loads the first size with this backend here, and prints what memory that took.
+    /// Only loads the first size with this backend here, and prints what that took.
     #[arg(long, value_name = "NAME", hide = true)]
     load_once: Option<String>,
+    /// Where the Services come from that it loads.
+    #[arg(long, value_enum, default_value = "memory", hide = true)]
+    origin: Origin,
     /// What Cargo appends; it means nothing here.
     #[arg(long, hide = true)]
     bench: bool,
@@ -102,11 +106,12 @@ fn code(error: &anyhow::Error) -> u8 {
 fn carry_out(arguments: Arguments, results: &Path) -> anyhow::Result<ExitCode> {
     if let Some(backend) = &arguments.load_once {
         let services = arguments.services.as_ref().and_then(|all| all.first().copied());
-        memory::load_once(&memory::Order {
+        once::load_once(&once::Order {
             backend: backend.clone(),
             services: services.unwrap_or(1),
             endpoints: arguments.endpoints.unwrap_or(1),
             protocol: arguments.protocol.unwrap_or(Transport::Udp),
+            origin: arguments.origin,
         })?;
         return Ok(ExitCode::SUCCESS);
     }

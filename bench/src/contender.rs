@@ -83,6 +83,12 @@ impl Contender {
         Ir::new(ir.family(), ir.node().clone(), services).unwrap_or(ir)
     }
 
+    /// Whether nfc itself loads it.
+    #[must_use]
+    pub fn is_backend(&self) -> bool {
+        matches!(self.kind, Kind::Backend(_))
+    }
+
     /// Whether it is loaded by the `nft` tool.
     #[must_use]
     pub fn needs_nft(&self) -> bool {

@@ -44,6 +44,10 @@ pub enum Metric {
     LoadPeakBytes,
     /// The same of the tool that loaded them.
     ToolPeakBytes,
+    /// Most memory of a process that loads them from JSON.
+    JsonPeakBytes,
+    /// The same from YAML.
+    YamlPeakBytes,
     /// Memory that the kernel has more after loading all Services (`Slab`, `VmallocUsed` and
     /// `Percpu` of `/proc/meminfo`).
     KernelBytes,
@@ -73,6 +77,10 @@ pub enum Operation {
     Churn,
     /// Everything once more, in place of whatever is there.
     FullResync,
+    /// Everything, into a kernel that has nothing of it, from what kubectl prints as JSON.
+    FromJson,
+    /// The same from YAML.
+    FromYaml,
 }
 
 /// A part of the way of a first packet, of which each is on top of those before it.
@@ -114,8 +122,10 @@ pub enum Sort {
 /// What of an update is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
-    /// From Services in memory until the kernel has all rules.
+    /// From Services in memory, or their manifests, until the kernel has all rules.
     Whole,
+    /// Reading manifests, from a file that is in the page cache.
+    Parse,
     /// Reading what the kernel has.
     Read,
     /// Making the program.
@@ -130,7 +140,7 @@ pub enum Part {
 
 impl Operation {
     /// All operations, in the order of the enum.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::ColdLoad,
         Self::NoOp,
         Self::ReadBack,
@@ -141,6 +151,8 @@ impl Operation {
         Self::ServiceRemoved,
         Self::Churn,
         Self::FullResync,
+        Self::FromJson,
+        Self::FromYaml,
     ];
 
     /// The beginning of its metrics' names.
@@ -157,6 +169,8 @@ impl Operation {
             Self::ServiceRemoved => "service_removed",
             Self::Churn => "churn",
             Self::FullResync => "full_resync",
+            Self::FromJson => "from_json",
+            Self::FromYaml => "from_yaml",
         }
     }
 
@@ -174,6 +188,8 @@ impl Operation {
             Self::ServiceRemoved => "Removing one Service",
             Self::Churn => "Replacing an endpoint of one Service in a hundred",
             Self::FullResync => "Replacing all rules at once",
+            Self::FromJson => "Loading all rules from JSON",
+            Self::FromYaml => "Loading all rules from YAML",
         }
     }
 
@@ -239,14 +255,15 @@ impl Layer {
 
 impl Part {
     /// All parts, the whole first and then in the order in which they happen.
-    pub const ALL: [Self; 6] =
-        [Self::Whole, Self::Read, Self::Lower, Self::Diff, Self::Encode, Self::Kernel];
+    pub const ALL: [Self; 7] =
+        [Self::Whole, Self::Parse, Self::Read, Self::Lower, Self::Diff, Self::Encode, Self::Kernel];
 
     /// The name; nothing for the whole.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Whole => "",
+            Self::Parse => "parse",
             Self::Read => "read",
             Self::Lower => "lower",
             Self::Diff => "diff",
@@ -260,6 +277,7 @@ impl Part {
     pub fn title(self) -> &'static str {
         match self {
             Self::Whole => "the whole",
+            Self::Parse => "reading manifests",
             Self::Read => "reading what is there",
             Self::Lower => "making the rules",
             Self::Diff => "comparing them",
@@ -288,7 +306,13 @@ impl Metric {
         let updates = Operation::ALL
             .into_iter()
             .flat_map(|operation| Part::ALL.map(|part| Self::Update(operation, part)));
-        let memory = [Self::LoadPeakBytes, Self::ToolPeakBytes, Self::KernelBytes];
+        let memory = [
+            Self::LoadPeakBytes,
+            Self::ToolPeakBytes,
+            Self::JsonPeakBytes,
+            Self::YamlPeakBytes,
+            Self::KernelBytes,
+        ];
         packets.into_iter().chain(layers).chain(updates).chain(memory)
     }
 
@@ -297,7 +321,11 @@ impl Metric {
     pub fn sort(self) -> Sort {
         match self {
             Self::Update(..) => Sort::Duration,
-            Self::LoadPeakBytes | Self::ToolPeakBytes | Self::KernelBytes => Sort::Bytes,
+            Self::LoadPeakBytes
+            | Self::ToolPeakBytes
+            | Self::JsonPeakBytes
+            | Self::YamlPeakBytes
+            | Self::KernelBytes => Sort::Bytes,
             Self::UpTo(_) => Sort::Layer,
             _ => Sort::Latency,
         }
@@ -340,6 +368,8 @@ impl Metric {
             }
             Self::LoadPeakBytes => "Most memory of the process that loads all rules",
             Self::ToolPeakBytes => "Most memory of the tool that loads all rules",
+            Self::JsonPeakBytes => "Most memory of the process that loads all rules from JSON",
+            Self::YamlPeakBytes => "Most memory of the process that loads all rules from YAML",
             Self::KernelBytes => "Memory that the kernel needs for all rules",
         };
         title.to_owned()
@@ -363,6 +393,8 @@ impl fmt::Display for Metric {
             Self::UpTo(layer) => return write!(f, "up_to_{}_ns", layer.name()),
             Self::LoadPeakBytes => "load_peak_bytes",
             Self::ToolPeakBytes => "tool_peak_bytes",
+            Self::JsonPeakBytes => "from_json_peak_bytes",
+            Self::YamlPeakBytes => "from_yaml_peak_bytes",
             Self::KernelBytes => "kernel_bytes",
             Self::Update(operation, Part::Whole) => return write!(f, "{}_ns", operation.name()),
             Self::Update(operation, part) => {

@@ -65,6 +65,12 @@ enum Rules {
 }
 
 impl Parts {
+    /// The parts of one that began with reading manifests, which took so many nanoseconds.
+    #[must_use]
+    pub fn after_parsing(self, parse_ns: u64) -> Self {
+        Self([(Part::Parse, parse_ns)].into_iter().chain(self.0).collect())
+    }
+
     /// The values with the metric that each belongs to, the whole first.
     #[must_use]
     pub fn by_metric(&self, operation: Operation) -> Vec<(Metric, u64)> {
@@ -299,7 +305,9 @@ fn peer_told(operation: Operation) -> Option<Told> {
         | Operation::NoOp
         | Operation::ReadBack
         | Operation::Churn
-        | Operation::FullResync => None,
+        | Operation::FullResync
+        | Operation::FromJson
+        | Operation::FromYaml => None,
     }
 }
 

@@ -36,10 +36,15 @@ fn axis(metric: Metric) -> &'static str {
         Metric::ConnectionNs => "from connect to closed at both ends",
         Metric::UnknownPortNs => "from send to refusal or departure",
         Metric::KernelBytes => "more than before the load",
-        Metric::LoadPeakBytes => "resident, itself and all Services included",
+        Metric::LoadPeakBytes | Metric::JsonPeakBytes | Metric::YamlPeakBytes => {
+            "resident, itself and all Services included"
+        }
         Metric::ToolPeakBytes => "resident",
         Metric::Update(Operation::NoOp | Operation::ReadBack, _) => {
             "until it is known that nothing is to do"
+        }
+        Metric::Update(Operation::FromJson | Operation::FromYaml, _) => {
+            "from manifests in a file to rules in force"
         }
         Metric::Update(..) => "from Services in memory to rules in force",
         _ => "from send to arrival",
@@ -88,6 +93,9 @@ pub(crate) fn meaning(metric: Metric) -> &'static str {
             "Of the `nft` or `iptables-legacy-restore` process that reads the text (`VmHWM`, \
              asked every 2 ms, so that the very last growth may be missed)."
         }
+        Metric::JsonPeakBytes | Metric::YamlPeakBytes => {
+            "Of the process that read the manifests and loaded what they say (`VmHWM`)."
+        }
         _ => "",
     }
 }
@@ -104,6 +112,13 @@ fn meaning_of_update(operation: Operation) -> &'static str {
              does it in one transaction: packets see the old rules or the new ones. iptables \
              does it table by table."
         }
+        Operation::FromJson => {
+            "What `kubectl get services,endpointslices -A -o json` prints (1 Service with 5 \
+             endpoints: 6 kB), from a file in the page cache until a kernel that has nothing has \
+             every rule, in a fresh process, as `nfc apply` does it. Pods' addresses are in no \
+             order, as in a cluster."
+        }
+        Operation::FromYaml => "The same objects as `-o yaml` prints them.",
         Operation::NoOp => {
             "One Service again as it was, while what was loaded is remembered: what a controller \
              pays for an event that changes nothing. iptables makes all rules again to find that \

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::altered::Alterer;
+use crate::updates::OPERATIONS;
 use nfc_backend::Recorder;
 use nfc_ir::synth::{self, Dice};
 use nfc_ir::{Family, Node, Protocol};
@@ -105,7 +106,7 @@ fn after_a_refusal_everything_is_sent() {
 #[test]
 fn a_backend_performs_every_operation() {
     let mut kernel = Recorder::default();
-    let operations = &Operation::ALL[1..];
+    let operations = &OPERATIONS;
     let nft = contender("nft");
     let parts = performed(&nft, operations, &mut kernel);
     for (operation, parts) in operations.iter().zip(&parts) {
@@ -123,7 +124,7 @@ fn a_backend_performs_every_operation() {
 fn of_a_peer_only_scripts_are_timed() {
     let mut kernel = Recorder::default();
     let peer = contender("kube-proxy-1.36");
-    let all = performed(&peer, &Operation::ALL[1..], &mut kernel);
+    let all = performed(&peer, &OPERATIONS, &mut kernel);
     let done: Vec<bool> = all.iter().map(Option::is_some).collect();
     assert_eq!(done, [false, false, true, true, true, true, true, false, true]);
     assert!(all.iter().flatten().all(|parts| parts.0.len() == 1));
@@ -133,7 +134,7 @@ fn of_a_peer_only_scripts_are_timed() {
 fn text_is_always_loaded_whole() {
     let mut kernel = Recorder::default();
     let text = contender("nft/text");
-    let all = performed(&text, &Operation::ALL[1..], &mut kernel);
+    let all = performed(&text, &OPERATIONS, &mut kernel);
     assert_eq!(all.iter().flatten().count(), 1);
     assert_eq!(kernel.steps.len(), 2);
     assert_eq!(kernel.steps[0], kernel.steps[1]);

@@ -2,15 +2,16 @@
 //! while updates are made.
 //!
 //! Invariant: decides what comes after what, as `run` does for packets; the parts are timed
-//! in `update`, `memory` and `disruption`.
+//! in `update`, `once` and `disruption`.
 
 pub mod disruption;
 mod judge;
 mod limits;
-pub mod memory;
+pub mod once;
 mod scenario;
 
 pub use limits::Limits;
+use once::{Order, Origin};
 pub use scenario::{Disruption, Kind, UpdateScenario};
 
 use crate::contender::Contender;
@@ -27,14 +28,14 @@ use crate::topology;
 use crate::update::{Loaded, Parts};
 use anyhow::Context as _;
 use nfc_ir::{Family, Ir};
-use nfc_kernel::{Kernel, Resident, monotonic_ns};
+use nfc_kernel::{Kernel, Namespace, Resident, monotonic_ns};
 use nfc_lab::World;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// The operations of a cell after the cold load, in this order.
-const OPERATIONS: [Operation; 9] = [
+pub(crate) const OPERATIONS: [Operation; 9] = [
     Operation::NoOp,
     Operation::ReadBack,
     Operation::EndpointAdded,
@@ -178,7 +179,7 @@ fn measure(
     let ir = ir.map_err(|flaws| anyhow::anyhow!("the made-up Services are flawed: {flaws:?}"))?;
     let mut kernel = Kernel::new().with_process_deadline(scenario.cap()).resident();
     std::thread::sleep(SETTLE);
-    let before = memory::kernel_bytes();
+    let before = once::kernel_bytes();
     let begun = Instant::now();
     let cold = || Loaded::cold(contender, monotonic_ns, ir.clone(), &mut kernel);
     let (mut loaded, parts) = match world.node().run(cold)? {
@@ -190,7 +191,7 @@ fn measure(
         Err(error) => return Err(error).context("loading the rules"),
     };
     std::thread::sleep(SETTLE);
-    let grown = before.zip(memory::kernel_bytes()).map(|(a, b)| b.saturating_sub(a));
+    let grown = before.zip(once::kernel_bytes()).map(|(a, b)| b.saturating_sub(a));
     let mut samples = CellSamples::new();
     keep(&mut samples, grown.map(|bytes| (Metric::KernelBytes, bytes)));
     let mut stopped = None;
@@ -200,7 +201,12 @@ fn measure(
         stopped = study.operations(&mut loaded, &mut samples)?;
         let with_memory = cell.round < scenario.memory_rounds && (!was_slow || cell.round == 0);
         if with_memory && load_of(&parts) < scenario.cap() / 2 {
-            keep(&mut samples, study.memory(&world)?);
+            keep(&mut samples, study.once(Origin::Memory)?);
+        }
+        if cell.round < scenario.manifest_rounds && contender.is_backend() {
+            for origin in [Origin::Json, Origin::Yaml] {
+                keep(&mut samples, study.once(origin)?);
+            }
         }
     }
     Ok(Outcome::Measured { samples, load: load_of(&parts), stopped })
@@ -266,16 +272,16 @@ impl CellStudy<'_> {
             .with_context(|| format!("the rules for {} are wrong", services(cell.services)))
     }
 
-    /// What memory a load takes, in a namespace of its own.
-    fn memory(&self, world: &World) -> anyhow::Result<Vec<(Metric, u64)>> {
-        let order = memory::Order {
+    /// What a load takes in a process of its own, and in a namespace where no rule is.
+    fn once(&self, origin: Origin) -> anyhow::Result<Vec<(Metric, u64)>> {
+        let order = Order {
             backend: self.cell.backend.clone(),
             services: self.cell.services,
             endpoints: self.scenario.scope.endpoints,
             protocol: self.scenario.scope.protocol,
+            origin,
         };
-        // The client's namespace is as empty as a new one: no rule was ever there.
-        memory::peaks(&order, world.client())
+        order.carry_out(&Namespace::new()?)
     }
 }
 

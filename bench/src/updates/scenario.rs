@@ -24,6 +24,9 @@ pub struct UpdateScenario {
     pub slow_rounds: u32,
     /// In how many rounds the memory of a load is measured.
     pub memory_rounds: u32,
+    /// In how many rounds nfc's own backends load manifests too.
+    #[serde(default)]
+    pub manifest_rounds: u32,
     /// Packets while updates are made; without it there are none.
     pub disruption: Option<Disruption>,
 }

@@ -3,13 +3,9 @@
 //!
 //! What comes behind reading, `lower` for each backend, is in `cargo bench -p nfc-bench
 //! --bench stages`.
-#![allow(dead_code, reason = "the module is shared with tests and an example")]
 
-#[path = "../tests/cluster/mod.rs"]
-mod cluster;
-
-use cluster::Form;
 use criterion::{BenchmarkId, Criterion, Throughput};
+use nfc_manifest::synth::{self, Form};
 use nfc_manifest::{Document, Settings, load};
 
 const SIZES: [u32; 3] = [1_000, 10_000, 100_000];
@@ -37,7 +33,7 @@ fn main() {
 fn document(form: Form, services: u32) -> Document {
     let mut text = Vec::new();
     // Writing into memory does not fail, and the text is made of texts.
-    let written = cluster::write(&mut text, form, services, ENDPOINTS);
+    let written = synth::write(&mut text, form, services, ENDPOINTS);
     assert!(written.is_ok(), "{written:?}");
     Document { name: "dump".to_owned(), text: String::from_utf8_lossy(&text).into_owned() }
 }

@@ -57,6 +57,7 @@ mod settings;
 mod slice;
 pub mod source;
 mod split;
+pub mod synth;
 mod tree;
 mod warning;
 mod window;

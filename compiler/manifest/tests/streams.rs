@@ -1,10 +1,8 @@
 //! Long inputs are read object by object; nothing of that may show.
-#![allow(clippy::unwrap_used, dead_code, reason = "functions that only tests call")]
+#![allow(clippy::unwrap_used, reason = "functions that only tests call")]
 
-mod cluster;
-
-use cluster::{Form, Value};
 use nfc_ir::Ir;
+use nfc_manifest::synth::{self, Form, Value};
 use nfc_manifest::{Document, Refused, Settings, Source, load, load_from, render_all};
 use proptest::prelude::*;
 use std::io::Write as _;
@@ -79,7 +77,7 @@ fn special() -> [Value; 2] {
 
 fn written(form: Form, objects: &[Value]) -> Document {
     let mut text = Vec::new();
-    cluster::write_objects(&mut text, form, &mut objects.iter().cloned()).unwrap();
+    synth::write_objects(&mut text, form, &mut objects.iter().cloned()).unwrap();
     Document { name: "<stdin>".to_owned(), text: String::from_utf8(text).unwrap() }
 }
 
@@ -103,7 +101,7 @@ proptest! {
         window_bytes in prop::sample::select(vec![1, 50, 700, 5_000, 1 << 18]),
     ) {
         let plain: Vec<_> = (0..20)
-            .flat_map(|i| [cluster::service(i), cluster::slice(i, i % 4)])
+            .flat_map(|i| [synth::service(i), synth::slice(i, i % 4)])
             .chain(special())
             .collect();
         let expected = read(&[written(Form::Documents, &plain)], 1 << 18).unwrap();
@@ -182,14 +180,14 @@ fn what_is_broken_is_refused_with_its_place() {
 
 #[test]
 fn errors_between_objects_far_apart_show_the_lines_of_both_even_of_a_pipe() {
-    let objects: Vec<_> = (0..40).chain([3]).map(cluster::service).collect();
+    let objects: Vec<_> = (0..40).chain([3]).map(synth::service).collect();
     let document = written(Form::Json, &objects);
     insta::assert_snapshot!(refused_in_a_pipe(document.text.as_bytes(), 100));
 }
 
 #[test]
 fn of_a_line_that_no_terminal_could_show_the_part_in_question_is_shown() {
-    let mut objects: Vec<_> = (0..40).map(cluster::service).collect();
+    let mut objects: Vec<_> = (0..40).map(synth::service).collect();
     objects.insert(30, Value::Map(vec![("kind", text("Ü")), ("items", text("no list"))]));
     objects.insert(31, Value::Map(vec![("metadata", text("nameless"))]));
     let document = written(Form::Json, &objects);

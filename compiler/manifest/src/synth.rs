@@ -1,5 +1,8 @@
 //! A made-up cluster as `kubectl get services,endpointslices -A` prints it, in JSON or
-//! YAML: what the benches read and the tests compare.
+//! YAML: what benches read and tests compare.
+//!
+//! Its Services are those of [`nfc_ir::synth`], sorted by name as kubectl sorts them; the
+//! addresses of their pods are in no order, as in a cluster.
 //!
 //! Invariant: every object follows from its number, so that the same cluster comes of the
 //! same arguments, in whichever form and order it is written.
@@ -10,17 +13,22 @@ use std::io;
 
 /// A value of JSON or YAML, keys in the order of the text.
 #[derive(Clone, Debug)]
-pub(crate) enum Value {
+pub enum Value {
+    /// A text.
     Text(String),
+    /// A number.
     Number(u32),
+    /// A truth value.
     Truth(bool),
+    /// A sequence.
     List(Vec<Value>),
+    /// A mapping.
     Map(Vec<(&'static str, Value)>),
 }
 
 /// How a cluster is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub enum Form {
     /// `-o json`: one List, indented by four blanks.
     Json,
     /// `-o yaml`: one List.
@@ -31,18 +39,21 @@ pub(crate) enum Form {
 
 /// Writes the first `services` Services of the cluster and their slices, each with so many
 /// endpoints. The Services come first, as kubectl has it.
-pub(crate) fn write(
-    to: &mut dyn io::Write,
-    form: Form,
-    services: u32,
-    endpoints: u32,
-) -> io::Result<()> {
+///
+/// # Errors
+///
+/// Those of `to`.
+pub fn write(to: &mut dyn io::Write, form: Form, services: u32, endpoints: u32) -> io::Result<()> {
     let slices = (0..services).map(|i| slice(i, endpoints));
     write_objects(to, form, &mut (0..services).map(service).chain(slices))
 }
 
 /// Writes `objects` one behind the other.
-pub(crate) fn write_objects(
+///
+/// # Errors
+///
+/// Those of `to`.
+pub fn write_objects(
     to: &mut dyn io::Write,
     form: Form,
     objects: &mut dyn Iterator<Item = Value>,
@@ -84,7 +95,8 @@ pub(crate) fn write_objects(
 }
 
 /// Service number `index`.
-pub(crate) fn service(index: u32) -> Value {
+#[must_use]
+pub fn service(index: u32) -> Value {
     let name = name(index);
     let ip = synth::cluster_ip(Family::Ipv4, index).to_string();
     let port = vec![
@@ -126,7 +138,8 @@ pub(crate) fn service(index: u32) -> Value {
 }
 
 /// The only slice of Service number `index`.
-pub(crate) fn slice(index: u32, endpoints: u32) -> Value {
+#[must_use]
+pub fn slice(index: u32, endpoints: u32) -> Value {
     let name = name(index);
     let owner = vec![
         ("apiVersion", text("v1")),
@@ -180,7 +193,7 @@ fn endpoint(service: &str, index: u32, pod: u32) -> Value {
         ("namespace", text("synth")),
         ("uid", uid(3, index)),
     ];
-    let address = synth::endpoint(Family::Ipv4, index).ip();
+    let address = synth::endpoint(Family::Ipv4, scattered(index)).ip();
     Value::Map(vec![
         ("addresses", Value::List(vec![text(address)])),
         ("conditions", Value::Map(conditions)),
@@ -188,6 +201,11 @@ fn endpoint(service: &str, index: u32, pod: u32) -> Value {
         ("targetRef", Value::Map(target)),
         ("zone", text(["zone-a", "zone-b", "zone-c"][index as usize % 3])),
     ])
+}
+
+/// Another number for each of the first 2^24: an odd factor permutes them.
+fn scattered(index: u32) -> u32 {
+    index.wrapping_mul(0x9e_3779) & 0xff_ffff
 }
 
 fn name(index: u32) -> String {
@@ -212,7 +230,7 @@ fn text(text: impl ToString) -> Value {
 
 impl Value {
     /// As JSON with lines that are indented by four blanks for each level.
-    pub(crate) fn json(&self, text: &mut String, indent: usize) {
+    fn json(&self, text: &mut String, indent: usize) {
         let inner = indent + 4;
         match self {
             Self::Text(value) => quote(text, value),
@@ -239,7 +257,7 @@ impl Value {
     }
 
     /// As block YAML; the first line is indented by whoever wrote before it.
-    pub(crate) fn yaml(&self, text: &mut String, indent: usize) {
+    fn yaml(&self, text: &mut String, indent: usize) {
         match self {
             Self::Text(value) if needs_quotes(value) => {
                 quote(text, value);
