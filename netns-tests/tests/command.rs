@@ -5,11 +5,13 @@
 
 mod stage;
 
-use nfc_kernel::Feature;
+use nfc_ir::Family;
+use nfc_kernel::{Feature, Namespace};
 use nfc_lab::need;
+use stage::desk::{Desk, Ended};
 use stage::{NFT, nfc, root, run, text};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 #[test]
@@ -154,6 +156,50 @@ fn apply_says_what_it_changed_and_repairs_what_others_did() {
     assert_eq!(refused.status.code(), Some(1));
 }
 
+#[test]
+fn deleting_says_whether_anything_was_there() {
+    for backend in ["nft", "iptables", "ipvs"] {
+        let features = [&NFT, &stage::needs(backend, Family::Ipv4)[..]].concat();
+        if !need(&format!("nfc delete says what was there: {backend}"), &features) {
+            continue;
+        }
+        let desk = Desk::new("delete");
+        let applied = desk.run(&format!("nfc apply -b {backend} --family ipv4 svc.yaml"));
+        assert_eq!(applied.code, Some(0), "{}", applied.stderr);
+        for done in ["deleted", "nothing was there"] {
+            let told = desk.run(&format!("nfc delete -b {backend} --family ipv4"));
+            assert_eq!((told.code, told.stderr.as_str()), (Some(0), ""));
+            assert_eq!(told.stdout, format!("{backend} IPv4: {done}\n"));
+        }
+    }
+}
+
+/// Whatever else such a user lacks, as a lock that root made or a module that root loads.
+#[test]
+fn who_is_not_root_is_told_to_be() {
+    let features = [Feature::Namespaces, Feature::Nftables, Feature::IptablesV4];
+    if !need("who is not root is told to be", &features) {
+        return;
+    }
+    let node = Namespace::new().expect("a namespace");
+    let manifest = std::fs::read_to_string(root().join("examples/cluster-ip.yaml")).expect("one");
+    // Where the project lies, others may not be let in.
+    let binary = std::env::temp_dir().join(format!("nfc-for-all-{}", std::process::id()));
+    std::fs::copy(nfc(), &binary).expect("a copy");
+    for backend in ["nft", "iptables", "ipvs"] {
+        for group in [65_534, 0] {
+            let mut command = Command::new(&binary);
+            command.args(["apply", "--backend", backend, "--family", "ipv4", "-"]).current_dir("/");
+            command.uid(65_534).gid(group);
+            let output = stage::inside(&node, || stage::fed(&mut command, &manifest));
+            let words = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{backend}, group {group}: {words}");
+            assert!(words.contains("run as root"), "{backend}, group {group}: {words}");
+        }
+    }
+    std::fs::remove_file(&binary).expect("it goes");
+}
+
 /// Where IPVS is missing, the reason is told, and the exit code says that it is the
 /// environment's.
 #[test]
@@ -176,76 +222,6 @@ fn a_kernel_without_ipvs_is_told_so() {
     let words = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{words}");
     assert!(words.contains("ip_vs"), "{words}");
-}
-
-/// What the examples of the help take to be there, and a machine for tests may not have: each
-/// word stands for the same where it matters.
-const STAND_INS: [(&str, &str); 5] = [
-    ("sudo", "exec \"$@\""),
-    ("kubectl", "cat svc.yaml"),
-    ("iptables-save", "exec iptables-legacy-save"),
-    ("man", "cat"),
-    ("jq", "cat"),
-];
-
-/// A folder with everything that examples name, gone when dropped.
-struct Desk(PathBuf);
-
-impl Desk {
-    fn new() -> Self {
-        use std::os::unix::fs::PermissionsExt as _;
-        let folder = std::env::temp_dir().join(format!("nfc-examples-{}", std::process::id()));
-        let folders = ["bin", "old", "new", "manifests", "examples", ".zfunc"];
-        for name in folders.iter().chain(&[".config/fish/completions"]) {
-            std::fs::create_dir_all(folder.join(name)).expect("a folder");
-        }
-        for (name, line) in STAND_INS {
-            let path = folder.join("bin").join(name);
-            std::fs::write(&path, format!("#!/bin/sh\n{line}\n")).expect("written");
-            let mode = std::fs::Permissions::from_mode(0o755);
-            std::fs::set_permissions(&path, mode).expect("it can be run");
-        }
-        let copy = |from: &str, to: &str| {
-            std::fs::copy(root().join("examples").join(from), folder.join(to)).expect("copied");
-        };
-        for to in ["svc.yaml", "old.yaml", "examples/web.yaml", "old/a.yaml", "manifests/a.yaml"] {
-            copy("web.yaml", to);
-        }
-        for to in ["new.yaml", "new/a.yaml", "examples/aks.yaml"] {
-            copy("aks.yaml", to);
-        }
-        Self(folder)
-    }
-
-    /// Runs a line in `node`, with `lab` for the namespace that examples call so.
-    fn run(&self, line: &str, node: &Named, lab: &str) -> (Option<i32>, String) {
-        let here = self.0.display().to_string();
-        let line = line
-            .replace("--netns lab", &format!("--netns {lab}"))
-            .replace("--for 10", "--for 1")
-            .replace("/etc/bash_completion.d", &here)
-            .replace("/usr/local/share/man", &here);
-        let nfc = nfc();
-        let tools = nfc.parent().expect("a folder").display();
-        let inherited = std::env::var("PATH").unwrap_or_default();
-        // One never ends by itself.
-        let seconds = if is_endless(&line) { "3" } else { "60" };
-        let output = Command::new("ip")
-            .args(["netns", "exec", &node.0, "timeout", seconds, "bash", "-c", &line])
-            .current_dir(&self.0)
-            .env("PATH", format!("{here}/bin:{tools}:{inherited}:/usr/sbin:/sbin"))
-            .env("HOME", &self.0)
-            .stdin(Stdio::null())
-            .output()
-            .expect("ip netns exec");
-        (output.status.code(), text(&output.stderr))
-    }
-}
-
-impl Drop for Desk {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// The examples in a subcommand's help, each on a line of its own.
@@ -288,23 +264,33 @@ fn every_example_in_the_help_runs() {
     if !need("every example in the help runs", &features) {
         return;
     }
-    let desk = Desk::new();
     let subcommands = ["compile", "apply", "explain", "diff", "check", "lab", "doctor", "inspect"];
     let others = ["", "delete", "completions", "man"];
     let mut ran = 0;
     for subcommand in subcommands.iter().chain(&others) {
-        let (node, lab) = (Named::new(), Named::new());
-        let prepared = "for b in nft iptables; do nfc apply -b $b svc.yaml; \
-                        nfc apply -b $b --netns lab svc.yaml; done";
-        let (code, words) = desk.run(prepared, &node, &lab.0);
-        assert_eq!(code, Some(0), "{words}");
-        // The namespace is there already: one that is made inside of another is seen there only.
-        let lines = examples(subcommand).into_iter().filter(|line| !line.contains("netns add"));
-        for line in lines {
-            let (code, words) = desk.run(&line, &node, &lab.0);
-            assert!(is_good_end(&line, code, &words), "{line}\n{code:?}\n{words}");
+        let desk = Desk::new("examples");
+        let lines = examples(subcommand);
+        let prepared = "for b in nft iptables; do nfc apply -b $b svc.yaml; done";
+        let mut prepared = vec![prepared.to_owned()];
+        if !lines.iter().any(|line| line.contains("netns add lab")) {
+            let there = prepared[0].replace("svc.yaml", "--netns lab svc.yaml");
+            prepared.extend(["ip netns add lab".to_owned(), there]);
+        }
+        for line in prepared.iter().chain(&lines) {
+            let Ended { code, stderr, .. } = typed(&desk, line);
+            assert!(is_good_end(line, code, &stderr), "{line}\n{code:?}\n{stderr}");
             ran += 1;
         }
     }
-    assert!(ran > 40, "only {ran} examples ran");
+    assert!(ran > 60, "only {ran} examples ran");
+}
+
+/// Runs an example; what it would write elsewhere on the machine, it writes at the desk.
+fn typed(desk: &Desk, line: &str) -> Ended {
+    let line = line
+        .replace("--for 10", "--for 1")
+        .replace("/etc/bash_completion.d", &desk.folder())
+        .replace("/usr/local/share/man", &desk.folder());
+    // One never ends by itself.
+    if is_endless(&line) { desk.run_for("3", &line) } else { desk.run(&line) }
 }

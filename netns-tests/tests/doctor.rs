@@ -145,7 +145,7 @@ impl Ward {
         // Programs are told the same.
         let (code, json) = self.examined(&[options, &["--output", "json"]].concat());
         assert_eq!(code, Some(1), "{json}");
-        let first = json.split("\"kind\": \"").nth(1).and_then(|rest| rest.split('"').next());
+        let first = json.split("\"code\": \"").nth(1).and_then(|rest| rest.split('"').next());
         assert_eq!(first, Some(kind), "{json}");
     }
 
@@ -421,10 +421,10 @@ fn two_readings_tell_what_moved_in_between() {
     let json = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{json}{}", text(&output.stderr));
     assert!(json.contains("\"watchedSeconds\": 2,"), "{json}");
-    let moved = number(&json, "\"service\": \"shop/dns\"", "tracked").expect("a number");
+    let moved = number(&json, "\"service\": \"shop/dns\"", "connections").expect("a number");
     assert!(0 < moved && moved <= asked, "{moved} of {asked}: {json}");
     assert!(number(&json, "{", "connections").is_some_and(|all| all >= moved + 9), "{json}");
-    assert_eq!(number(&json, "\"service\": \"shop/web\"", "tracked"), Some(0), "{json}");
+    assert_eq!(number(&json, "\"service\": \"shop/web\"", "connections"), Some(0), "{json}");
 }
 
 /// What begins before the rules are there never meets them, as long as it is kept up. The

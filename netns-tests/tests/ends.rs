@@ -7,14 +7,15 @@ mod stage;
 
 use nfc_ir::Family;
 use nfc_kernel::inhabitants::{Signal, tell};
-use nfc_kernel::{Feature, Missing, Namespace};
+use nfc_kernel::{Feature, Namespace};
 use nfc_lab::need;
+use stage::desk::Desk;
+use stage::terminal::{self, CTRL_C};
 use stage::{NFT, path};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Signals that end a command, with their numbers.
@@ -24,20 +25,8 @@ const SIGNALS: [(Signal, i32); 3] =
 /// How long what is ending may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Makes sure that commands are started as a shell starts them. Whoever was started in the
-/// background of a script ignores some signals, and so does whom it starts; but not if it
-/// listens to them itself (`signal(7)`, `execve(2)`).
-fn listen_to_what_was_ignored() {
-    let status = std::fs::read_to_string("/proc/self/status").expect("a status");
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask");
-    let ignored = u64::from_str_radix(ignored.trim(), 16).expect("a number");
-    for (_, number) in SIGNALS.iter().filter(|(_, number)| ignored >> (number - 1) & 1 == 1) {
-        signal_hook::flag::register(*number, Arc::default()).expect("a handler");
-    }
-}
-
 fn nfc(args: &[&str]) -> Command {
-    listen_to_what_was_ignored();
+    terminal::listen_to_what_was_ignored();
     let mut command = stage::command(args);
     command.stdin(Stdio::null());
     command
@@ -228,17 +217,6 @@ fn a_signal_ends_every_command_at_any_moment() {
     machine.is_as_before();
 }
 
-/// Whether a command can be given a terminal.
-fn has_terminal(test: &str) -> bool {
-    let there = |path: &str| Path::new(path).exists();
-    let is_there = there("/dev/pts/ptmx") && there("/usr/bin/script");
-    if !is_there {
-        let why = "it takes /dev/pts and the tool script(1)".to_owned();
-        nfc_lab::need::skip(test, &Missing { what: "a terminal".to_owned(), why });
-    }
-    is_there
-}
-
 /// The process that watches the namespace of this path.
 fn watcher(netns: &str) -> Option<u32> {
     let wanted = format!("\0inspect\0--watch\0--netns\0{netns}\0");
@@ -253,7 +231,7 @@ fn watcher(netns: &str) -> Option<u32> {
 #[test]
 fn a_signal_ends_those_who_watch() {
     let test = "a signal ends nfc inspect --watch";
-    if !need(test, &NFT) || !has_terminal(test) {
+    if !need(test, &NFT) || !terminal::need(test) {
         return;
     }
     let node = Namespace::new().expect("a namespace");
@@ -261,9 +239,10 @@ fn a_signal_ends_those_who_watch() {
     assert!(run(&["apply", "--netns", &netns, "examples/web.yaml"]).status.success());
     for (signal, _) in SIGNALS {
         let line = format!("{} inspect --watch --netns {netns}", stage::nfc().display());
-        listen_to_what_was_ignored();
-        let mut terminal = Command::new("script");
-        terminal.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        terminal::listen_to_what_was_ignored();
+        let [script, options @ ..] = terminal::on_terminal(&line);
+        let mut terminal = Command::new(script);
+        terminal.args(options).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut terminal = terminal.spawn().expect("script");
         let mut seen = [0; 3];
         terminal.stdout.as_mut().expect("a pipe").read_exact(&mut seen).expect("a picture");
@@ -272,7 +251,7 @@ fn a_signal_ends_those_who_watch() {
             // What Ctrl-C sends is the terminal's affair.
             Signal::Interrupt => {
                 let keys = terminal.stdin.as_mut().expect("a pipe");
-                keys.write_all(b"\x03").expect("a reader");
+                keys.write_all(CTRL_C).expect("a reader");
             }
             signal => tell(watcher(&netns).expect("a watcher"), signal).expect("a process of ours"),
         }
@@ -282,6 +261,32 @@ fn a_signal_ends_those_who_watch() {
     }
     let living = nfc_kernel::inhabitants::of([&node]).expect("a list");
     assert!(living.is_empty(), "{living:?} live where it was watched");
+}
+
+/// Each picture fits a small terminal, and says what it leaves out.
+#[test]
+fn what_is_watched_fits_the_terminal() {
+    let test = "what is watched fits the terminal";
+    if !need(test, &NFT) || !terminal::need(test) {
+        return;
+    }
+    let desk = Desk::new("fits");
+    assert_eq!(desk.run("nfc apply svc.yaml").code, Some(0));
+    for (line, left_out, begins) in [
+        ("nfc inspect --watch", "more lines", "\x1b[2J"),
+        // It says all in the end, which is no picture.
+        ("nfc lab --watch svc.yaml", "more endpoints", "\x1b[?7l"),
+    ] {
+        let is_drawn = |screen: &str| screen.matches(left_out).count() > 2;
+        let ended = desk.interrupt(&format!("stty rows 7 cols 60; {line}"), is_drawn);
+        let pictures: Vec<_> = ended.stdout.split(begins).skip(1).take(3).collect();
+        assert_eq!(pictures.len(), 3, "{line}: {}", ended.stdout);
+        for picture in pictures {
+            // The cursor is below the last of them.
+            assert_eq!(picture.lines().count(), 7, "{line}: {picture:?}");
+            assert!(picture.contains("\nand ") && picture.contains(left_out), "{picture:?}");
+        }
+    }
 }
 
 /// No colour, no bar, nothing drawn over.

@@ -16,6 +16,7 @@ mod none;
 mod origin;
 mod step;
 mod unsupported;
+mod words;
 
 pub use apply::{Apply, Receipt, Recorder, Refusal, StepReceipt};
 pub use backend::{Backend, Lowered, TraceError};
@@ -25,3 +26,4 @@ pub use none::Nothing;
 pub use origin::{Fault, Origin};
 pub use step::{Answer, Process, Question, Step};
 pub use unsupported::{Reason, Unsupported};
+pub use words::counted;

@@ -189,7 +189,7 @@ fn genetlink_step(family: &str, messages: &[GenlMessage]) -> Result<Duration, Tr
 }
 
 fn number_of(family: &str) -> Result<u16, Trouble> {
-    genetlink::resolve(family)?.ok_or_else(|| features::no_family(family).into())
+    genetlink::resolve(family)?.ok_or_else(|| features::unresolved(family).into())
 }
 
 fn route(bytes: &[u8]) -> Result<Duration, Trouble> {

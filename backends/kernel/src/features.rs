@@ -217,7 +217,7 @@ pub(crate) fn no_privilege() -> Missing {
         "the kernel said EPERM although this is root: the process lacks CAP_NET_ADMIN in this \
          namespace"
     } else {
-        "the kernel said EPERM: run as root, or inside `unshare -Urn`"
+        "it takes root: run as root, or inside `unshare -Urn`"
     };
     Missing::new("the privilege to change the network", why)
 }
@@ -239,7 +239,13 @@ pub(crate) fn no_nftables() -> Missing {
     )
 }
 
-pub(crate) fn no_family(family: &str) -> Missing {
+/// A family of this name is not there. Without root nobody could use it if it were, nor load
+/// the module that has it, so that comes first.
+pub(crate) fn unresolved(family: &str) -> Missing {
+    if sys::effective_user() == 0 { no_family(family) } else { no_privilege() }
+}
+
+fn no_family(family: &str) -> Missing {
     let why = if family == "IPVS" {
         "the kernel has no generic netlink family of this name: load it with `modprobe ip_vs`; \
          where that finds no module the kernel was built without CONFIG_IP_VS"
@@ -280,9 +286,9 @@ pub(crate) fn missing_in(program: &str, stderr: &str) -> Option<Missing> {
         return Some(Missing::new("a privilege of iptables-legacy-save", why));
     }
     if says("can't open lock file") {
-        let why = "it may not open its lock file: set XTABLES_LOCKFILE to a path that can be \
-                   written";
-        return Some(Missing::new(program, why));
+        let why = "it may not open its lock file: run as root of the machine; that of a user \
+                   namespace sets XTABLES_LOCKFILE to a path that can be written";
+        return Some(Missing::new(format!("a privilege of {program}"), why));
     }
     if says("Table does not exist") {
         let why = "the kernel lacks the table: it needs CONFIG_IP_NF_IPTABLES_LEGACY with \
@@ -310,7 +316,9 @@ mod tests {
         let unread = "Failed to list table names in /proc/net/ip_tables_names: Permission denied";
         assert!(missing_in(legacy, unread).is_some_and(|m| m.what.contains("privilege")));
         let locked = "Fatal: can't open lock file /run/xtables.lock: Permission denied";
-        assert!(missing_in(legacy, locked).is_some_and(|m| m.why.contains("XTABLES_LOCKFILE")));
+        let locked = missing_in(legacy, locked).expect("something is missing");
+        assert!(locked.what.contains("privilege") && locked.why.contains("run as root"));
+        assert!(locked.why.contains("XTABLES_LOCKFILE"), "{locked}");
         let ipvs = "Can't initialize ipvs: Protocol not available";
         assert!(missing_in("ipvsadm", ipvs).is_some_and(|m| m.why.contains("modprobe ip_vs")));
         assert_eq!(missing_in(legacy, "line 3 failed"), None);

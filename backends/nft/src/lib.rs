@@ -111,23 +111,27 @@ impl Backend for Nft {
         Follower::new(ir, self.layout, lowered.program)
     }
 
-    /// The table, with whatever others made of it.
+    /// The table, with whatever others made of it; or only whether it is there.
     fn questions(&self, family: Family) -> Vec<Question> {
-        match self.loading {
+        let sets = match self.loading {
             Loading::Whole => Vec::new(),
-            Loading::Difference => {
-                let sets = names::all_sets();
-                let sets = sets.iter().map(String::as_str);
-                vec![observe::question(family, TABLE, names::FIXED_CHAINS, sets)]
-            }
-        }
+            Loading::Difference => names::all_sets(),
+        };
+        let chains = match self.loading {
+            Loading::Whole => &[][..],
+            Loading::Difference => &names::FIXED_CHAINS,
+        };
+        let sets = sets.iter().map(String::as_str);
+        vec![observe::question(family, TABLE, chains.iter().copied(), sets)]
     }
 
     fn replace(&self, answers: &[Answer], new: &Program) -> Patch {
-        let table = new.table.as_ref();
+        let (family, table) = (new.family, new.table.as_ref());
         let table = match answers.first() {
-            Some(Answer(bytes)) => nfc_ruleset::Patch::onto(bytes, new.family, TABLE, table),
-            None => nfc_ruleset::Patch::replacing(new.family, TABLE, table),
+            Some(Answer(bytes)) if self.loading == Loading::Difference || table.is_none() => {
+                nfc_ruleset::Patch::onto(bytes, family, TABLE, table)
+            }
+            _ => nfc_ruleset::Patch::replacing(family, TABLE, table),
         };
         Patch { table, addresses: new.addresses.clone() }
     }

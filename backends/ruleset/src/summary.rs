@@ -4,6 +4,7 @@
 
 use crate::diff::{ChainChange, Fate, Patch, SetChange};
 use crate::encode;
+use nfc_backend::counted;
 
 impl Patch {
     /// One line for each thing that changes; none when nothing does.
@@ -30,12 +31,13 @@ impl Patch {
 }
 
 fn of_set(change: &SetChange) -> String {
+    let elements = |count| counted(count, "element");
     match change {
-        SetChange::Add(set) => format!("added with {} elements", set.elements.len()),
-        SetChange::Rebuild(set) => format!("made anew with {} elements", set.elements.len()),
+        SetChange::Add(set) => format!("added with {}", elements(set.elements.len())),
+        SetChange::Rebuild(set) => format!("made anew with {}", elements(set.elements.len())),
         SetChange::Delete => "deleted".to_owned(),
         SetChange::Update { gone, come, .. } => {
-            format!("{} elements deleted, {} added", gone.len(), come.len())
+            format!("{} deleted, {} added", elements(gone.len()), come.len())
         }
     }
 }

@@ -143,8 +143,8 @@ Examples:
   sudo nfc delete --backend nft
   sudo nfc delete --backend iptables --family ipv4 --netns lab
 
-Exit codes: 0 deleted, 1 the arguments are refused, 2 the environment lacks something, 3 the
-kernel refused.")]
+Exit codes: 0 nothing is left, 1 the arguments are refused, 2 the environment lacks something,
+3 the kernel refused.")]
 pub(crate) struct Delete {
     #[command(flatten)]
     pub(crate) backend: BackendArg,

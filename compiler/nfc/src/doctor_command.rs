@@ -32,7 +32,7 @@ Examples:
   sudo nfc doctor --look-at-foreign --backend iptables manifests/
   sudo nfc doctor --for 10 manifests/     # what moves within ten seconds
   sudo nfc doctor --fix manifests/        # forget connections that lead nowhere
-  sudo nfc doctor --output json manifests/ | jq -r '.findings[0].kind'
+  sudo nfc doctor --output json manifests/ | jq -r '.findings[0].code'
 
 Exit codes: 0 healthy, 1 something is wrong or the input is refused, 2 the environment lacks
 something, 3 the kernel refused to tell.")]

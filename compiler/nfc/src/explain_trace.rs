@@ -10,7 +10,7 @@ use nfc::load;
 use nfc_backend::AnyBackend;
 use nfc_ir::{Ir, Packet};
 use nfc_kernel::Kernel;
-use nfc_lab::{Judge, Settings, World};
+use nfc_lab::{Judge, World};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
@@ -29,8 +29,7 @@ pub(crate) struct Trial {
 /// Sends `packet` through the rules that `backend` makes of `ir` and asks the kernel about it;
 /// then opens connections like it, and counts what became of them.
 pub(crate) fn trace(backend: &dyn AnyBackend, ir: &Ir, packet: &Packet) -> Result<Trial, Exit> {
-    let settings = Settings { node_addresses: ir.node().addresses.clone(), ..Settings::default() };
-    let world = World::with(settings).map_err(lacking)?;
+    let world = World::of(ir).map_err(lacking)?;
     let loaded = world.node().run(|| load::apply(backend, ir, &mut Kernel::new()));
     loaded.map_err(lacking)?.map_err(refused)?;
     let mut judge = Judge::new(&world).map_err(lacking)?;

@@ -6,8 +6,8 @@
 //!
 //! Invariant: counts what a listing and the connections say; judges nothing.
 
-use crate::counted;
 use crate::listing::{self, Listing};
+use nfc_backend::counted;
 use nfc_ir::{Family, Protocol};
 use nfc_kernel::conntrack::Connection;
 use serde_json::{Value, json};
@@ -216,13 +216,20 @@ fn virtual_server(line: &str) -> Option<(Key, String)> {
     Some(((protocol.number(), Some(end.ip()), end.port()), at.to_owned()))
 }
 
-/// Text with the first `top` Services, and of each as many endpoints and clients.
+/// Text about what is there.
 #[must_use]
-pub fn text(backend: &str, inspection: &Inspection, top: usize) -> String {
+pub fn tables_text(backend: &str, inspection: &Inspection) -> String {
     let mut text = String::new();
     for (family, totals) in &inspection.tables {
         write_totals(&mut text, &format!("{backend} {family}"), totals);
     }
+    text
+}
+
+/// Text about who uses it: the first `top` Services, and of each as many endpoints and clients.
+#[must_use]
+pub fn services_text(inspection: &Inspection, top: usize) -> String {
+    let mut text = String::new();
     let used = inspection.services.iter().filter(|usage| usage.connections > 0);
     let ports = counted(inspection.services.len(), "service port");
     let own: usize = inspection.services.iter().map(|usage| usage.connections).sum();
@@ -258,7 +265,9 @@ fn write_totals(text: &mut String, head: &str, totals: &Totals) {
 fn write_usage(text: &mut String, usage: &Usage, top: usize) {
     let Usage { service, protocol, connections, packets, endpoints, clients, .. } = usage;
     let protocol = protocol.map_or("", Protocol::name);
-    let packets = packets.map_or_else(String::new, |count| format!(", {count} packets"));
+    let packets = packets.map_or_else(String::new, |count| {
+        format!(", {}", counted(usize::try_from(count).unwrap_or(usize::MAX), "packet"))
+    });
     let name = format!("{service} {protocol}");
     let _ = writeln!(text, "  {name:<44} {connections:>8}{packets}");
     for (endpoint, count) in busiest(endpoints, top) {

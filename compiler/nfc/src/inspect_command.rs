@@ -4,7 +4,7 @@
 
 use crate::args::{BackendArg, FamilyArg, NetnsArg};
 use crate::explain_command::Output;
-use crate::{Exit, backend, enter, print};
+use crate::{Exit, backend, enter, print, screen};
 use clap::Args;
 use nfc::inspect::{self, Inspection};
 use nfc::listing;
@@ -47,7 +47,8 @@ pub(crate) struct Inspect {
     /// How many Services, and of each how many endpoints and clients.
     #[arg(long, value_name = "NUMBER", default_value_t = 10)]
     top: usize,
-    /// Look again every second, on a terminal, until Ctrl-C.
+    /// Look again every second, on a terminal, until Ctrl-C: connections first, and as much as
+    /// fits.
     #[arg(long, conflicts_with = "output")]
     watch: bool,
     /// For people or for programs; docs/inspect.md lists every member of the JSON.
@@ -65,15 +66,21 @@ pub(crate) fn run(args: &Inspect) -> Result<(), Exit> {
     let _inside = enter(args.netns.netns.as_deref())?;
     loop {
         let inspection = look(backend.as_ref(), &args.family.families())?;
-        let text = match args.output {
-            Output::Text => inspect::text(backend.name(), &inspection, args.top),
-            Output::Json => format!("{:#}\n", inspect::json(backend.name(), &inspection)),
-        };
+        let name = backend.name();
+        let tables = || inspect::tables_text(name, &inspection);
+        let services = || inspect::services_text(&inspection, args.top);
         if !args.watch {
-            return print(&text);
+            return print(&match args.output {
+                Output::Text => tables() + &services(),
+                Output::Json => format!("{:#}\n", inspect::json(name, &inspection)),
+            });
         }
-        // To the upper left corner, and clear (ECMA-48 CUP, ED).
-        print(&format!("\x1b[H\x1b[2J{text}"))?;
+        // What moves comes first: what does not fit is left out at the end.
+        let text = services() + &tables();
+        let text = screen::fitted(&text, screen::lines(io::stdout()), "line");
+        // To the upper left corner, and clear (ECMA-48 CUP, ED); on a narrow terminal a line that
+        // wraps would be two (DECAWM off, and on).
+        print(&format!("\x1b[H\x1b[2J\x1b[?7l{text}\x1b[?7h"))?;
         std::thread::sleep(WATCH);
     }
 }

@@ -4,9 +4,10 @@
 //! rule.
 
 use crate::args::{BackendArg, Input};
-use crate::{Exit, backend, read_services, refused, warn_unsupported};
+use crate::{Exit, backend, read_services, refused, screen, warn_unsupported};
 use clap::Args;
 use nfc::load;
+use nfc_backend::counted;
 use nfc_ir::{Family, Frontend, Ir, Protocol};
 use nfc_kernel::inhabitants::Signal;
 use nfc_kernel::{Kernel, Namespace};
@@ -130,10 +131,10 @@ fn find<'a>(cluster: &'a Cluster, place: &Room) -> Result<&'a Namespace, Exit> {
 /// Runs the command to its end, and returns its exit code.
 fn live(args: &Lab, cluster: &Cluster, inside: &Namespace) -> Result<u8, Exit> {
     let mut asked = requests().map_err(environment)?;
-    let mut table = Table { is_redrawn: io::stderr().is_terminal(), before: Vec::new() };
+    let mut table = Table { is_redrawn: io::stderr().is_terminal(), drawn: 0, before: Vec::new() };
     let mut watch = |cluster: &Cluster| {
         if args.watch && table.is_redrawn {
-            eprint!("{}", table.redrawn(&cluster.answered()));
+            eprint!("{}", table.redrawn(&cluster.answered(), screen::lines(io::stderr())));
         }
     };
     let ended = if args.watch && args.command.is_empty() {
@@ -142,7 +143,8 @@ fn live(args: &Lab, cluster: &Cluster, inside: &Namespace) -> Result<u8, Exit> {
         visit(args, cluster, inside).run(&mut asked, || watch(cluster))
     };
     if args.watch {
-        eprint!("{}", table.redrawn(&cluster.answered()));
+        // All of them: nothing is drawn over the last.
+        eprint!("{}", table.redrawn(&cluster.answered(), None));
     }
     ended.map_err(|error| {
         eprintln!("error: {error}");
@@ -202,8 +204,8 @@ fn unbuilt(error: &LabError) -> Exit {
 fn greeting(backend: &str, cluster: &Cluster, irs: &BTreeMap<Family, Ir>) -> String {
     let services = || irs.values().flat_map(Ir::services);
     let count = services().count();
-    let ports = nfc::counted(count, "service port");
-    let pods = nfc::counted(cluster.pods().len(), "pod");
+    let ports = counted(count, "service port");
+    let pods = counted(cluster.pods().len(), "pod");
     let mut text = format!("{ports} in {backend} rules, {pods}, a client.\n");
     for service in services().take(LISTED_MAX) {
         let at = service.frontends().map(|frontend| match frontend {
@@ -232,29 +234,33 @@ fn greeting(backend: &str, cluster: &Cluster, irs: &BTreeMap<Family, Ir>) -> Str
 #[derive(Debug)]
 struct Table {
     is_redrawn: bool,
+    /// How many lines were drawn last.
+    drawn: usize,
     before: Vec<Answered>,
 }
 
 impl Table {
-    /// The counters as text that goes over what was drawn last.
-    fn redrawn(&mut self, now: &[Answered]) -> String {
-        let up = match self.before.len() {
+    /// The counters as text that goes over what was drawn last, in so many lines at most.
+    fn redrawn(&mut self, now: &[Answered], lines_max: Option<usize>) -> String {
+        let up = match self.drawn {
             0 => String::new(),
             // Up to the heading, and clear from there to the end (ECMA-48 CPL, ED).
-            lines => format!("\x1b[{}F\x1b[J", lines + 1),
+            lines => format!("\x1b[{lines}F\x1b[J"),
         };
         let names: Vec<_> = now.iter().map(|a| format!("{} {}", a.endpoint, a.protocol)).collect();
         let heading = "endpoint";
         let width = names.iter().map(String::len).max().unwrap_or(0).max(heading.len());
-        let mut text = format!("{up}{heading:<width$} {:>8} {:>9}\n", "answers", "latest");
+        let mut text = format!("{heading:<width$} {:>8} {:>9}\n", "answers", "latest");
         for (place, (name, Answered { count, .. })) in names.iter().zip(now).enumerate() {
             let before = self.before.get(place).map_or(0, |before| before.count);
             let _ = writeln!(text, "{name:<width$} {count:>8} {:>+9}", count - before);
         }
         self.before = now.to_vec();
+        let text = screen::fitted(&text, lines_max, "endpoint");
+        self.drawn = text.lines().count();
         if self.is_redrawn {
             // On a narrow terminal a line that wraps would be two to go up (DECAWM off, and on).
-            text = format!("\x1b[?7l{text}\x1b[?7h");
+            return format!("\x1b[?7l{up}{text}\x1b[?7h");
         }
         text
     }
@@ -270,15 +276,15 @@ mod tests {
             let endpoint = "10.0.0.1:80".parse().expect("an endpoint");
             [Answered { endpoint, protocol: Protocol::Tcp, count }]
         };
-        let mut table = Table { is_redrawn: true, before: Vec::new() };
+        let mut table = Table { is_redrawn: true, drawn: 0, before: Vec::new() };
         for (count, begin, end) in
             [(3, "\x1b[?7lendpoint", "+3\n\x1b[?7h"), (7, "\x1b[?7l\x1b[2F\x1b[J", "+4\n\x1b[?7h")]
         {
-            let text = table.redrawn(&answered(count));
+            let text = table.redrawn(&answered(count), Some(24));
             assert!(text.starts_with(begin) && text.ends_with(end), "{text:?}");
         }
-        let mut log = Table { is_redrawn: false, before: Vec::new() };
-        let text = log.redrawn(&answered(3));
+        let mut log = Table { is_redrawn: false, drawn: 0, before: Vec::new() };
+        let text = log.redrawn(&answered(3), None);
         assert!(!text.contains('\x1b') && text.ends_with("+3\n"), "{text:?}");
     }
 }

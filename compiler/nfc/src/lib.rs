@@ -14,9 +14,3 @@ pub mod inspect;
 pub mod listing;
 pub mod load;
 pub mod registry;
-
-/// A number and what is counted.
-#[must_use]
-pub fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-}

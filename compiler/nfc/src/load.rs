@@ -5,7 +5,7 @@
 
 use nfc_backend::{
     Answer, AnyBackend, AnyPatch, AnyProgram, Apply, Origin, Question, Receipt, Refusal,
-    Unsupported,
+    Unsupported, counted,
 };
 use nfc_ir::{Family, Ir};
 use std::fmt;
@@ -86,7 +86,8 @@ impl fmt::Display for Failure {
             write!(f, "\n  and {more} more")?;
         }
         if *done > 0 {
-            write!(f, "\n  {done} step(s) before it took effect; run apply again to repair")?;
+            let steps = counted(*done, "step");
+            write!(f, "\n  {steps} before it took effect; run apply again to repair")?;
         }
         Ok(())
     }
@@ -120,7 +121,8 @@ pub fn apply(backend: &dyn AnyBackend, ir: &Ir, kernel: &mut dyn Apply) -> Resul
     })
 }
 
-/// Deletes whatever nfc has in the kernel for `family`.
+/// Deletes whatever nfc has in the kernel for `family`, and tells whether anything was there.
+/// Backends that do not look take it that there was.
 ///
 /// # Errors
 ///
@@ -129,10 +131,10 @@ pub fn delete(
     backend: &dyn AnyBackend,
     family: Family,
     kernel: &mut dyn Apply,
-) -> Result<Receipt, Failure> {
+) -> Result<bool, Failure> {
     let nothing = backend.empty(family);
     let done = replace(backend, family, &nothing, kernel, &mut Effort::default());
-    done.map(|(_, receipt)| receipt)
+    done.map(|(patch, _)| !backend.is_empty(&patch))
 }
 
 /// The answers to `questions`. A table that is restless is not read: without an answer it is

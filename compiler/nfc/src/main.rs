@@ -32,11 +32,12 @@ mod inspect_command;
 mod lab_command;
 mod man_command;
 mod progress;
+mod screen;
 
 use args::{Apply, BackendArg, Cli, Command, Compile, Delete, Emit, FamilyArg, Input};
 use clap::Parser;
 use nfc::{compile, load, registry};
-use nfc_backend::{AnyBackend, Refusal, Unsupported};
+use nfc_backend::{AnyBackend, Refusal, Unsupported, counted};
 use nfc_ir::{Family, Ir};
 use nfc_kernel::netns::{Guard, NamespaceError};
 use nfc_kernel::{Kernel, Namespace};
@@ -116,6 +117,12 @@ impl From<Exit> for ExitCode {
 
 fn run_compile(args: &Compile) -> Result<(), Exit> {
     let backend = backend(&args.backend)?;
+    if args.emit == Emit::Ir && args.replacing.is_some() {
+        eprintln!(
+            "error: --replacing is for rules, and --emit ir prints none; leave one of them out"
+        );
+        return Err(Exit::Input);
+    }
     let irs = read_services(&args.input, backend.as_ref())?.irs;
     let text = match (args.emit, &args.replacing) {
         (Emit::Ir, _) => irs.values().map(Ir::to_string).collect(),
@@ -191,7 +198,7 @@ fn run_apply(args: &Apply) -> Result<(), Exit> {
 fn clear(backend: &dyn AnyBackend, family: Family, kernel: &mut Kernel) -> Result<(), Exit> {
     match load::delete(backend, family, kernel) {
         Err(failure) if matches!(failure.refusal, Refusal::Missing { .. }) => Ok(()),
-        done => done.map(|_| ()).map_err(refused),
+        done => done.map(drop).map_err(refused),
     }
 }
 
@@ -200,8 +207,9 @@ fn run_delete(args: &Delete) -> Result<(), Exit> {
     let _inside = enter(args.netns.netns.as_deref())?;
     let mut kernel = Kernel::new();
     for family in args.family.families() {
-        load::delete(backend.as_ref(), family, &mut kernel).map_err(refused)?;
-        print(&format!("{} {family}: deleted\n", backend.name()))?;
+        let was_there = load::delete(backend.as_ref(), family, &mut kernel).map_err(refused)?;
+        let done = if was_there { "deleted" } else { "nothing was there" };
+        print(&format!("{} {family}: {done}\n", backend.name()))?;
     }
     Ok(())
 }
@@ -210,7 +218,7 @@ fn backend(asked: &BackendArg) -> Result<Box<dyn AnyBackend>, Exit> {
     registry::find(name(asked)?).ok_or(Exit::Input)
 }
 
-/// The same, but it does not look at what is there.
+/// The same, but it does not look at what is there beyond whether anything is.
 fn whole(asked: &BackendArg) -> Result<Box<dyn AnyBackend>, Exit> {
     registry::find_whole(name(asked)?).ok_or(Exit::Input)
 }
@@ -335,13 +343,14 @@ fn warn_unsupported(backend: &str, unsupported: &[Unsupported]) {
 
 /// What was loaded, and below it what that changed and what has to wait.
 fn receipt(backend: &str, loaded: &load::Loaded) -> String {
-    let ports = nfc::counted(loaded.services, "service port");
+    let ports = counted(loaded.services, "service port");
     let head = format!("{backend} {}: {ports}", loaded.family);
-    let (receipt, steps) = (&loaded.receipt, loaded.receipt.steps.len());
+    let receipt = &loaded.receipt;
+    let steps = counted(receipt.steps.len(), "step");
     let (bytes, elapsed) = (receipt.byte_count(), receipt.elapsed().as_secs_f64() * 1e3);
     let done = match loaded.unchanged {
         true => "unchanged".to_owned(),
-        false => format!("{bytes} bytes in {steps} step(s), {elapsed:.1} ms"),
+        false => format!("{bytes} bytes in {steps}, {elapsed:.1} ms"),
     };
     let lines = loaded.changes.iter().chain(&loaded.unfinished);
     let lines: String = lines.map(|line| format!("  {line}\n")).collect();

@@ -93,6 +93,14 @@ fn standard_input_is_read_once() {
     }
 }
 
+#[test]
+fn what_replaces_rules_is_not_asked_for_services() {
+    let args = ["compile", "-b", "iptables", "--emit", "ir", "--replacing", "no-such-dump", "-"];
+    let output = run(&args, b"");
+    assert_eq!((code(&output), text(&output).as_str()), (1, ""));
+    assert!(words(&output).contains("--emit ir prints none"), "{}", words(&output));
+}
+
 /// The settings may come from a pipe, and what is odd about them is said once, however many
 /// backends read them.
 #[test]

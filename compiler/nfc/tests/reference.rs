@@ -82,7 +82,15 @@ fn reference() -> BTreeMap<String, String> {
     index.push_str(
         "\nAnnotations that Services and EndpointSlices may carry are in\n\
          [semantics](../semantics.md#annotations-of-our-own), codes of findings in \
-         [check](../check.md#all-codes)\nand [doctor](../doctor.md#what-it-finds).\n",
+         [check](../check.md#all-codes)\nand [doctor](../doctor.md#what-it-finds).\n\n\
+         ## JSON\n\n\
+         [explain](../explain.md#json), [diff](../diff.md#json), [check](../check.md),\n\
+         [doctor](../doctor.md#for-programs) and [inspect](../inspect.md#for-programs) take \
+         `--output json`\nand list its members. A member of one name is the same in all of them: \
+         `service` is\n`namespace/name:port`, `endpoint` an IP address with its port, `address` \
+         an IP address or a block,\n`family` IPv4 or IPv6, `protocol` tcp, udp or sctp; `code` \
+         and `message` say what a finding is, and\n`connections` counts those that the kernel \
+         tracks.\n",
     );
     pages.insert("README.md".to_owned(), index);
     pages

@@ -3,6 +3,9 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
+pub mod desk;
+pub mod terminal;
+
 use nfc::load::{self, Loaded};
 use nfc::registry;
 use nfc_backend::{AnyBackend, Apply, Process, Question};

@@ -178,7 +178,14 @@ impl<'a> Run<'a, '_> {
         (0..*modulus).map(branch).collect()
     }
 
-    fn vmap(&self, mut state: State<'a>, key: &[Part]) -> Result<Vec<Step>, ListingError> {
+    /// Looks a key up in the set or map that comes next, and carries on by the value found there,
+    /// each time. What finds nothing goes on with the next rule.
+    fn each_found(
+        &self,
+        mut state: State<'a>,
+        key: &[Part],
+        carry_on: impl Fn(State<'a>, &[Token]) -> Result<Vec<Step>, ListingError>,
+    ) -> Result<Vec<Step>, ListingError> {
         let set = self.set(&mut state)?;
         let mut steps = Vec::new();
         for (mut state, element) in self.look(&state, key, set.get()) {
@@ -187,9 +194,13 @@ impl<'a> Run<'a, '_> {
                 continue;
             };
             self.act(&mut state, Some(element));
-            steps.extend(self.follow(&mut Cursor::new(&element.value), state)?);
+            steps.extend(carry_on(state, &element.value)?);
         }
         Ok(steps)
+    }
+
+    fn vmap(&self, state: State<'a>, key: &[Part]) -> Result<Vec<Step>, ListingError> {
+        self.each_found(state, key, |state, value| self.follow(&mut Cursor::new(value), state))
     }
 
     fn follow(
@@ -246,21 +257,13 @@ impl<'a> Run<'a, '_> {
         if !state.cursor.takes("map") {
             return self.unknown("this destination is not known");
         }
-        let set = self.set(&mut state)?;
-        let mut steps = Vec::new();
-        for (mut state, element) in self.look(&state, &key, set.get()) {
-            let Some(element) = element else {
-                steps.push(Step::Next(state.course));
-                continue;
-            };
-            let Some(to) = destination(&element.value, &state.course) else {
+        self.each_found(state, &key, |mut state, value| {
+            let Some(to) = destination(value, &state.course) else {
                 return self.unknown("this destination is not known");
             };
-            self.act(&mut state, Some(element));
             state.course.rewrite(to);
-            steps.push(Step::End(state.course));
-        }
-        Ok(steps)
+            Ok(vec![Step::End(state.course)])
+        })
     }
 
     /// `mark set mark | 0x4000`, in the words of every version of nft.
@@ -294,21 +297,14 @@ impl<'a> Run<'a, '_> {
         let Some(key) = key.filter(|_| state.cursor.takes("map")) else {
             return self.unknown("this priority is not known");
         };
-        let set = self.set(&mut state)?;
-        let mut steps = Vec::new();
-        for (mut state, element) in self.look(&state, &key, set.get()) {
-            let Some(element) = element else {
-                steps.push(Step::Next(state.course));
-                continue;
-            };
-            let Some(number) = element.value.first().and_then(|word| number(&word.text)) else {
+        let steps = self.each_found(state, &key, |mut state, value| {
+            let Some(number) = value.first().and_then(|word| number(&word.text)) else {
                 return self.unknown("this priority is not known");
             };
-            self.act(&mut state, Some(element));
             state.course.priority = number;
-            steps.extend(self.go(state)?);
-        }
-        Ok(Tested::Done(steps))
+            self.go(state)
+        });
+        steps.map(Tested::Done)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: words and layout; nothing is worked out here.
 
 use super::{Finding, Severity};
-use crate::counted;
+use nfc_backend::counted;
 use nfc_manifest::{Document, Place};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

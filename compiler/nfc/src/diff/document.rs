@@ -42,5 +42,11 @@ fn difference(difference: &Difference) -> Value {
 }
 
 fn change(Change { subject, old, new }: &Change) -> Value {
-    json!({ "kind": subject.kind(), "address": subject.address(), "old": old, "new": new })
+    json!({
+        "kind": subject.kind(),
+        "address": subject.address(),
+        "endpoint": subject.endpoint(),
+        "old": old,
+        "new": new,
+    })
 }

@@ -52,8 +52,16 @@ impl Subject {
                 Some(ip.to_string())
             }
             Self::SourceRange(block) => Some(block.clone()),
-            Self::Endpoint(address) => Some(address.to_string()),
-            Self::NodePort | Self::Setting(_) => None,
+            Self::NodePort | Self::Setting(_) | Self::Endpoint(_) => None,
+        }
+    }
+
+    /// The endpoint that it is, if it is one.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Endpoint(address) => Some(*address),
+            _ => None,
         }
     }
 }
@@ -61,7 +69,19 @@ impl Subject {
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind())?;
-        self.address().map_or(Ok(()), |address| write!(f, " {address}"))
+        let endpoint = self.endpoint().map(|endpoint| endpoint.to_string());
+        self.address().or(endpoint).map_or(Ok(()), |which| write!(f, " {which}"))
+    }
+}
+
+impl From<Frontend> for Subject {
+    fn from(frontend: Frontend) -> Self {
+        match frontend {
+            Frontend::ClusterIp(ip) => Self::ClusterIp(ip),
+            Frontend::ExternalIp(ip) => Self::ExternalIp(ip),
+            Frontend::LoadBalancerIp(ip) => Self::LoadBalancerIp(ip),
+            Frontend::NodePort(_) => Self::NodePort,
+        }
     }
 }
 
@@ -69,15 +89,12 @@ impl fmt::Display for Subject {
 #[must_use]
 pub fn facts(service: &Service, node: &Node) -> BTreeMap<Subject, String> {
     let mut facts = BTreeMap::new();
-    let port = format!("port {}", service.port);
     for frontend in service.frontends() {
-        let (subject, value) = match frontend {
-            Frontend::ClusterIp(ip) => (Subject::ClusterIp(ip), port.clone()),
-            Frontend::ExternalIp(ip) => (Subject::ExternalIp(ip), port.clone()),
-            Frontend::LoadBalancerIp(ip) => (Subject::LoadBalancerIp(ip), port.clone()),
-            Frontend::NodePort(port) => (Subject::NodePort, port.to_string()),
+        let value = match frontend {
+            Frontend::NodePort(port) => port.to_string(),
+            _ => format!("port {}", service.port),
         };
-        facts.insert(subject, value);
+        facts.insert(frontend.into(), value);
     }
     for range in &service.source_ranges {
         facts.insert(Subject::SourceRange(range.to_string()), "admitted".to_owned());

@@ -8,8 +8,8 @@ use super::finding::{Finding, Kind};
 use super::foreign::{Harm, Trap};
 use super::knock::Answer;
 use super::standing::Standing;
-use crate::counted;
 use crate::listing::Difference;
+use nfc_backend::counted;
 use nfc_ir::{
     Family, Ir, LocalDetector, Node, ProxyMode, Selection, Service, ServiceName, TrafficPolicy,
     select,
@@ -374,9 +374,9 @@ impl<'a> Patient<'a> {
 }
 
 fn endpoint_counts(service: &Service) -> String {
-    let total = service.endpoints.len();
+    let total = counted(service.endpoints.len(), "endpoint");
     let ready = service.endpoints.iter().filter(|e| e.ready).count();
-    format!("{total} endpoints, {ready} of them ready")
+    format!("{total}, {ready} of them ready")
 }
 
 /// The policy that keeps to this node, if one does.

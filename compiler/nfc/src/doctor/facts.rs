@@ -10,7 +10,7 @@ use super::movement::Reading;
 use super::standing::{self, Standing};
 use crate::inspect;
 use crate::listing;
-use nfc_backend::{Answer, AnyBackend, Apply, Process, Question, Refusal, addresses};
+use nfc_backend::{Answer, AnyBackend, Apply, Process, Question, Refusal, addresses, counted};
 use nfc_ir::{Family, Ir, ProxyMode, select};
 use nfc_kernel::{Kernel, conntrack, link, statistics, sysctl, tables};
 use std::collections::{BTreeMap, BTreeSet};
@@ -294,7 +294,8 @@ impl Facts {
     fn knock(&mut self, doors: &[Door]) {
         self.doors = knock::knock(doors);
         if let Some(spared) = doors.len().checked_sub(knock::ASKED_MAX).filter(|n| *n > 0) {
-            self.unread.push(format!("whether {spared} more endpoints listen"));
+            let spared = counted(spared, "more endpoint");
+            self.unread.push(format!("who listens at {spared}"));
         }
     }
 

@@ -5,8 +5,8 @@
 use super::{
     Evidence, Facts, Finding, Movement, Patient, Reading, Severity, Share, Tracked, movements,
 };
-use crate::counted;
-use nfc_ir::{Family, Ir};
+use nfc_backend::counted;
+use nfc_ir::{Family, Ir, ServiceName};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -151,7 +151,7 @@ fn of_movement(movement: &Movement<'_>) -> Value {
         json!({
             "endpoint": endpoint,
             "byRules": share.counted,
-            "tracked": share.tracked.connections,
+            "connections": share.tracked.connections,
             "unanswered": share.tracked.unanswered,
         })
     };
@@ -160,7 +160,7 @@ fn of_movement(movement: &Movement<'_>) -> Value {
         "protocol": service.protocol.name(),
         "family": Family::of(service.cluster_ip).to_string(),
         "byRules": counted,
-        "tracked": tracked.connections,
+        "connections": tracked.connections,
         "unanswered": tracked.unanswered,
         "pastRules": tracked.bypassing,
         "endpoints": endpoints.iter().map(share).collect::<Value>(),
@@ -170,13 +170,14 @@ fn of_movement(movement: &Movement<'_>) -> Value {
 fn of_finding(finding: &Finding) -> Value {
     let Finding { kind, says, services, evidence, remedy, fixed } = finding;
     let seen = |seen: &Evidence| json!({ "place": seen.place, "read": seen.read });
+    let suffering = |name: &ServiceName| json!({ "service": name.to_string() });
     json!({
-        "kind": kind.name(),
+        "code": kind.name(),
         "severity": kind.severity().to_string(),
-        "says": says,
-        "services": services.iter().map(ToString::to_string).collect::<Value>(),
+        "message": says,
+        "services": services.iter().map(suffering).collect::<Value>(),
         "evidence": evidence.iter().map(seen).collect::<Value>(),
-        "remedy": remedy,
+        "remedies": remedy,
         "fixed": fixed,
     })
 }

@@ -3,7 +3,8 @@
 //! Invariant: docs/explain.md lists every member; a member may be added, none changes its
 //! meaning.
 
-use super::{Account, Counted, Explanation, Hit, Meaning, Met, Told, Traced, frontend_name};
+use super::{Account, Counted, Explanation, Hit, Meaning, Met, Told, Traced};
+use crate::diff::Subject;
 use nfc_backend::journey::{End, Visit, Way};
 use nfc_ir::{Choice, Ingress, Outcome, Packet, TrafficPolicy};
 use nfc_kernel::conntrack::Connection;
@@ -96,7 +97,7 @@ fn outcome(outcome: &Outcome) -> Value {
     };
     let choice = |(choice, share): (&Choice, &f64)| {
         json!({
-            "address": choice.endpoint,
+            "endpoint": choice.endpoint,
             "share": rounded(*share),
             "masqueraded": choice.masquerade,
         })
@@ -115,7 +116,7 @@ fn rounded(share: f64) -> f64 {
 /// `agrees`: whether the rules do what the Services mean.
 fn meaning(meaning: &Meaning<'_>, agrees: bool) -> Value {
     json!({
-        "service": meaning.hit.as_ref().map(hit),
+        "hit": meaning.hit.as_ref().map(hit),
         "because": meaning.because,
         "agrees": agrees,
     })
@@ -123,17 +124,17 @@ fn meaning(meaning: &Meaning<'_>, agrees: bool) -> Value {
 
 fn hit(hit: &Hit<'_>) -> Value {
     let service = hit.service;
-    let (frontend, address) = frontend_name(hit.frontend);
+    let frontend = Subject::from(hit.frontend);
     let policy = match hit.policy {
         TrafficPolicy::Cluster => "Cluster",
         TrafficPolicy::Local => "Local",
     };
     json!({
-        "name": service.name.to_string(),
+        "service": service.name.to_string(),
         "protocol": service.protocol.name(),
         "port": service.port.get(),
-        "frontend": frontend,
-        "address": address,
+        "frontend": frontend.kind(),
+        "address": frontend.address(),
         "policy": policy,
         "affinitySeconds": service.affinity.map(|affinity| affinity.timeout_seconds),
         "endpoints": hit.endpoints.iter().map(endpoint).collect::<Value>(),
@@ -143,7 +144,7 @@ fn hit(hit: &Hit<'_>) -> Value {
 fn endpoint(told: &Told<'_>) -> Value {
     let chosen = told.chosen.as_ref();
     json!({
-        "address": told.endpoint.address,
+        "endpoint": told.endpoint.address,
         "share": rounded(chosen.map_or(0.0, |chosen| chosen.share)),
         "masqueradedBecause": chosen.and_then(|chosen| chosen.masquerade.as_ref()),
         "why": told.why,
@@ -162,7 +163,7 @@ fn way(way: &Way) -> Value {
         "share": rounded(way.share),
         "visits": way.visits.iter().map(visit).collect::<Value>(),
         "end": end,
-        "address": choice.map(|choice| choice.endpoint),
+        "endpoint": choice.map(|choice| choice.endpoint),
         "masqueraded": choice.is_some_and(|choice| choice.masquerade),
     })
 }
@@ -174,6 +175,6 @@ fn visit(visit: &Visit) -> Value {
         "chain": visit.chain,
         "line": Some(visit.line).filter(|line| *line > 0),
         "rule": visit.rule,
-        "elements": visit.elements,
+        "matched": visit.elements,
     })
 }

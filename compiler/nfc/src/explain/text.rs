@@ -3,6 +3,7 @@
 //! Invariant: words and layout; nothing is worked out here.
 
 use super::{Account, Counted, Explanation, Hit, Meaning, Met, Told, Traced, frontend_name};
+use nfc_backend::counted;
 use nfc_backend::journey::{End, Hook, Visit, Way};
 use nfc_ir::{Frontend, Ingress, Outcome, TrafficPolicy};
 use nfc_kernel::conntrack::Connection;
@@ -262,8 +263,8 @@ impl Drawing {
         let hidden: Vec<_> = branches.iter().skip(self.shown).collect();
         if !hidden.is_empty() {
             let share: f64 = hidden.iter().flat_map(|branch| branch.iter()).map(|w| w.share).sum();
-            let count = hidden.len();
-            let words = format!("{:.1} % in {count} more ways; --all draws them", share * 100.0);
+            let count = counted(hidden.len(), "more way");
+            let words = format!("{:.1} % in {count}; --all draws them", share * 100.0);
             self.line(indent, &words);
         }
     }
