@@ -80,6 +80,10 @@ pub struct Figure {
     /// Every sample of a single round; those of all rounds together are in their lines.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub counts: Option<Distribution>,
+    /// The samples of a single round as they were taken, where they are counted exactly: in
+    /// every run of the same scenario the same place is the same packet, or the same change.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub in_order: Option<Vec<u64>>,
 }
 
 /// What a run is to have when it is done.

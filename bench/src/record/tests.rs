@@ -18,6 +18,7 @@ fn figure(backend: &str, round: Option<u32>, value: u64) -> Entry {
         p50_low: None,
         p50_high: None,
         counts: round.map(|_| Distribution::of(&[value])),
+        in_order: None,
     })
 }
 

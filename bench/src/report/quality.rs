@@ -7,7 +7,7 @@ use super::quantity::{services, three_digits};
 use super::series::{Study, real};
 use crate::metric::Metric;
 use crate::plan::BASELINE;
-use crate::record::{CpuTime, Finished, Record};
+use crate::record::{CpuTime, Figure, Finished, Record};
 use crate::stats::{self, ROUNDS_FOR_95};
 
 /// How far the median of a block without rules may lie from that of all such blocks.
@@ -23,12 +23,14 @@ const STOLEN_MAX: f64 = 0.02;
 const DISTURBED_MAX: f64 = 0.2;
 
 /// What is said about a run's quality.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Quality {
     /// Why the run as a whole is disturbed.
     disturbed: Vec<String>,
     /// What else was seen.
     seen: Vec<String>,
+    /// The largest share of blocks or cells that were off, where it is not too much.
+    off: f64,
 }
 
 /// The quality of the run in `record`.
@@ -59,7 +61,17 @@ impl Quality {
         }
         let mut seen = self.seen.iter().cloned();
         if self.disturbed.is_empty() {
-            lines.extend(seen.next().map(|first| format!("**Not disturbed.** {first}")));
+            let verdict = if self.off == 0.0 {
+                "Not disturbed.".to_owned()
+            } else {
+                format!(
+                    "Off in up to {} of the blocks or cells; a run is called disturbed when more \
+                     than {} are.",
+                    percent(self.off),
+                    percent(DISTURBED_MAX)
+                )
+            };
+            lines.extend(seen.next().map(|first| format!("**{verdict}** {first}")));
         }
         lines.extend(seen);
         lines
@@ -75,6 +87,7 @@ impl Quality {
         if share > DISTURBED_MAX {
             self.disturbed.push(sentence);
         } else {
+            self.off = self.off.max(share);
             let mut letters = sentence.chars();
             let first: String = letters.by_ref().take(1).flat_map(char::to_uppercase).collect();
             self.seen.push(format!("{first}{}.", letters.as_str()));
@@ -84,16 +97,12 @@ impl Quality {
 
 /// The noise gate: rounds without any rules should all be alike.
 fn null_blocks(study: &Study<'_>, quality: &mut Quality) {
-    let Some(none) = study.series_of(Metric::FirstPacketNs, BASELINE) else { return };
-    let blocks: Vec<(u32, u32, f64)> = none
-        .points
-        .iter()
-        .flat_map(|p| p.medians.iter().map(|(round, m)| (p.services, *round, real(*m))))
-        .collect();
-    let medians: Vec<f64> = blocks.iter().map(|(_, _, median)| *median).collect();
+    let blocks = study.of_rounds(Metric::FirstPacketNs, BASELINE);
+    let medians: Vec<f64> = blocks.iter().map(|block| real(block.summary.p50)).collect();
     let Some(middle) = stats::median(&medians) else { return };
-    let moved = |(_, _, median): &&(u32, u32, f64)| (median / middle - 1.0).abs() > MOVED_MAX;
-    let moved: Vec<_> = blocks.iter().filter(moved).collect();
+    let away = |block: &Figure| real(block.summary.p50) / middle - 1.0;
+    let moved: Vec<&Figure> =
+        blocks.iter().copied().filter(|block| away(block).abs() > MOVED_MAX).collect();
     let unit = study.unit_of(Metric::FirstPacketNs);
     if moved.is_empty() {
         quality.seen.push(format!(
@@ -103,13 +112,9 @@ fn null_blocks(study: &Study<'_>, quality: &mut Quality) {
         ));
         return;
     }
-    let named = |(size, round, median): &&(u32, u32, f64)| {
-        format!(
-            "round {} with {} {:+.0} %",
-            round + 1,
-            services(*size),
-            (median / middle - 1.0) * 100.0
-        )
+    let named = |block: &&Figure| {
+        let round = block.round.unwrap_or(0) + 1;
+        format!("round {round} with {} {:+.0} %", services(block.services), away(block) * 100.0)
     };
     let mut names: Vec<String> = moved.iter().take(6).map(named).collect();
     names.extend((moved.len() > 6).then(|| "and others".to_owned()));
@@ -117,13 +122,29 @@ fn null_blocks(study: &Study<'_>, quality: &mut Quality) {
     quality.note(
         share,
         format!(
-            "{} of {} blocks without rules had a median more than 5 % away from {} ({})",
+            "{} of {} blocks without rules had a median more than 5 % away from {}, of which {} by \
+             chance ({})",
             moved.len(),
             blocks.len(),
             unit.format(middle),
+            by_chance(&blocks, middle),
             names.join(", ")
         ),
     );
+}
+
+/// How many blocks are to be expected that far away because their packets scatter, on a machine
+/// that is always the same: each with a likelihood of exp(-z^2 / 2) at most, where z is
+/// the distance in standard errors of its median (the Chernoff bound of a normal distribution).
+fn by_chance(blocks: &[&Figure], middle: f64) -> String {
+    let likelihood = |block: &&Figure| {
+        let distance = middle * MOVED_MAX / block.summary.median_error();
+        (-distance * distance / 2.0).exp()
+    };
+    match blocks.iter().map(likelihood).sum::<f64>() {
+        none if none < 0.05 => "none is to be expected".to_owned(),
+        some => format!("at most {some:.1} are to be expected"),
+    }
 }
 
 /// What intervals of few rounds are worth: the median lies outside of all rounds too often.

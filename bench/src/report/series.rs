@@ -110,6 +110,12 @@ impl<'a> Study<'a> {
         self.series(metric).into_iter().find(|s| s.name == name)
     }
 
+    /// The figures of `metric` of the backend of this name, each of a single round.
+    pub(crate) fn of_rounds(&self, metric: Metric, name: &str) -> Vec<&'a Figure> {
+        let own = |f: &&Figure| f.metric == metric && f.backend == name && f.round.is_some();
+        self.figures.iter().copied().filter(own).collect()
+    }
+
     fn over_all_rounds(&self, metric: Metric) -> impl Iterator<Item = &'a Figure> + '_ {
         self.figures.iter().copied().filter(move |f| f.metric == metric && f.round.is_none())
     }

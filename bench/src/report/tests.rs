@@ -201,6 +201,28 @@ fn finished(round: u32, own_ms: u64, user_ms: u64, steal_ms: u64) -> Entry {
     })
 }
 
+/// 50 blocks, of which some are 30 % slower. Their packets scatter by far less.
+#[test]
+fn how_many_blocks_were_off_is_said_with_how_many_chance_gives() {
+    let said = |slow: u32, scatter: u64| {
+        let samples = |round: u32| {
+            let middle = if round < slow { 4_160 } else { 3_200 };
+            (0..50).map(|n| middle + (n % 5) * scatter).collect()
+        };
+        let entries = figures("native", ("none", 10), Metric::FirstPacketNs, (0..50).map(samples));
+        let text = text_of(&Record { entries, ..Record::default() });
+        text.lines().find(|line| line.starts_with("> **")).unwrap_or_default().to_owned()
+    };
+    assert!(said(0, 1).starts_with("> **Not disturbed.** All 50 blocks"), "{}", said(0, 1));
+    let some = said(8, 1);
+    let words = "> **Off in up to 16 % of the blocks or cells; a run is called disturbed when more \
+                 than 20 % are.** 8 of 50 blocks without rules had a median more than 5 % away \
+                 from 3.2 µs, of which none is to be expected by chance (round 1 with 10 Services +30 %";
+    assert!(some.starts_with(words), "{some}");
+    assert!(said(8, 400).contains("of which at most 8.2 are"), "{}", said(8, 400));
+    assert!(said(11, 1).starts_with("> **Disturbed run: 11 of 50 blocks"), "{}", said(11, 1));
+}
+
 /// The first lines say what a reader has to know before any figure.
 #[test]
 fn a_run_beside_others_is_said_to_be_disturbed_before_anything_else() {
