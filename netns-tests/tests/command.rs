@@ -8,7 +8,7 @@ mod stage;
 use nfc_ir::Family;
 use nfc_kernel::{Feature, Namespace};
 use nfc_lab::need;
-use stage::desk::{Desk, Ended};
+use stage::desk::{self, Desk, Ended};
 use stage::{NFT, nfc, root, run, text};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -254,14 +254,7 @@ fn is_endless(line: &str) -> bool {
 
 #[test]
 fn every_example_in_the_help_runs() {
-    let features = [
-        Feature::Namespaces,
-        Feature::Nftables,
-        Feature::NftTool,
-        Feature::IptablesV4,
-        Feature::IptablesV6,
-    ];
-    if !need("every example in the help runs", &features) {
+    if !need("every example in the help runs", &desk::FEATURES) {
         return;
     }
     let subcommands = ["compile", "apply", "explain", "diff", "check", "lab", "doctor", "inspect"];

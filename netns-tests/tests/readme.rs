@@ -8,7 +8,7 @@ mod stage;
 
 use nfc_kernel::Feature;
 use nfc_lab::need;
-use stage::desk::{Desk, Ended};
+use stage::desk::{self, Desk, Ended};
 use stage::{root, terminal, text};
 use std::collections::BTreeSet;
 use std::fs;
@@ -202,14 +202,7 @@ fn every_command_has_a_purpose_and_every_purpose_a_command() {
 #[test]
 fn the_readmes_commands_do_what_they_are_for() {
     let test = "the README's commands";
-    let features = [
-        Feature::Namespaces,
-        Feature::Nftables,
-        Feature::NftTool,
-        Feature::IptablesV4,
-        Feature::IptablesV6,
-    ];
-    if !need(test, &features) || !terminal::need(test) {
+    if !need(test, &desk::FEATURES) || !terminal::need(test) {
         return;
     }
     let desk = Desk::new("readme");

@@ -113,13 +113,9 @@ impl Backend for Nft {
 
     /// The table, with whatever others made of it; or only whether it is there.
     fn questions(&self, family: Family) -> Vec<Question> {
-        let sets = match self.loading {
-            Loading::Whole => Vec::new(),
-            Loading::Difference => names::all_sets(),
-        };
-        let chains = match self.loading {
-            Loading::Whole => &[][..],
-            Loading::Difference => &names::FIXED_CHAINS,
+        let (chains, sets) = match self.loading {
+            Loading::Whole => (&[][..], Vec::new()),
+            Loading::Difference => (&names::FIXED_CHAINS[..], names::all_sets()),
         };
         let sets = sets.iter().map(String::as_str);
         vec![observe::question(family, TABLE, chains.iter().copied(), sets)]

@@ -122,7 +122,6 @@ pub fn apply(backend: &dyn AnyBackend, ir: &Ir, kernel: &mut dyn Apply) -> Resul
 }
 
 /// Deletes whatever nfc has in the kernel for `family`, and tells whether anything was there.
-/// Backends that do not look take it that there was.
 ///
 /// # Errors
 ///

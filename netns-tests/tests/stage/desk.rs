@@ -2,7 +2,7 @@
 //! machine of its own, as far as networks and `/run` go, where nothing outlives the desk.
 
 use super::{nfc, root, terminal, text};
-use nfc_kernel::{Namespace, inhabitants};
+use nfc_kernel::{Feature, Namespace, inhabitants};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -29,6 +29,15 @@ const FILES: [(&str, &str); 8] = [
     ("old/shop.yaml", "docs/diff-old.yaml"),
     ("new/shop.yaml", "docs/diff-new.yaml"),
     ("manifests/shop.yaml", "docs/check.yaml"),
+];
+
+/// What of the kernel and its tools the commands of the help and the README take, IPVS aside.
+pub const FEATURES: [Feature; 5] = [
+    Feature::Namespaces,
+    Feature::Nftables,
+    Feature::NftTool,
+    Feature::IptablesV4,
+    Feature::IptablesV6,
 ];
 
 /// Makes the machine, says so, and keeps it for as long as somebody may type. Mounts are
